@@ -1,0 +1,114 @@
+//! The commands: what is common to all, and which there are.
+
+pub mod check_config;
+pub mod listen;
+pub mod pretty;
+pub mod serve;
+pub mod signature_check;
+pub mod verify;
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+
+use clap::{Parser, Subcommand};
+use tokio_util::sync::CancellationToken;
+
+use crate::clock::Clock;
+use crate::exit::Exit;
+use crate::settings::{self, Settings};
+
+/// Delivers events from Redis streams to webhooks: signed, with retries, rate limits and dead letters
+#[derive(Debug, Parser)]
+#[command(name = "pombo", version, after_help = Exit::table())]
+struct Arguments {
+    /// The settings file [default: /etc/pombo/pombo.toml if it exists]
+    #[arg(long, short, global = true, value_name = "FILE")]
+    config: Option<PathBuf>,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the daemon
+    Serve,
+    /// Print the settings in force, with secrets hidden, or everything that is wrong with them
+    CheckConfig,
+    /// Run a local receiver that verifies and prints what it gets
+    Listen(listen::Args),
+    /// Check the signatures of a saved request
+    Verify(verify::Args),
+}
+
+/// Runs the command that `arguments` ask for.
+pub fn main(arguments: impl IntoIterator<Item = OsString>) -> Exit {
+    let arguments = match Arguments::try_parse_from(arguments) {
+        Ok(arguments) => arguments,
+        Err(error) => {
+            // Help and version come as errors too; whether they could be printed changes nothing.
+            let _ = error.print();
+            return if error.use_stderr() {
+                Exit::Usage
+            } else {
+                Exit::Ok
+            };
+        }
+    };
+    match run(arguments) {
+        Ok(exit) => exit,
+        Err(error) => {
+            eprintln!("pombo: {error:#}");
+            Exit::Failure
+        }
+    }
+}
+
+fn run(arguments: Arguments) -> anyhow::Result<Exit> {
+    let config = arguments.config.as_deref();
+    let (mut out, mut errors) = (std::io::stdout(), std::io::stderr());
+    match arguments.command {
+        Command::CheckConfig => Ok(check_config::check_config(
+            config,
+            settings::process_environment(),
+            &mut out,
+            &mut errors,
+        )?),
+        Command::Serve => match load(config) {
+            Ok(settings) => serve::run(settings),
+            Err(exit) => Ok(exit),
+        },
+        Command::Listen(args) => {
+            runtime(1)?.block_on(async {
+                let stop = CancellationToken::new();
+                serve::cancel_on_signal(stop.clone())?;
+                listen::run(args, Clock::system(), stop).await
+            })?;
+            Ok(Exit::Ok)
+        }
+        Command::Verify(args) => Ok(verify::run(&args, &Clock::system(), &mut out, &mut errors)?),
+    }
+}
+
+/// The settings, or what is wrong with them told and the exit code for it.
+pub(crate) fn load(config: Option<&Path>) -> Result<Settings, Exit> {
+    Settings::load(config, settings::process_environment()).map_err(|error| {
+        eprintln!("{error}");
+        Exit::Config
+    })
+}
+
+/// A runtime with `workers` threads; 0 is one for each core.
+pub(crate) fn runtime(workers: usize) -> std::io::Result<tokio::runtime::Runtime> {
+    match workers {
+        1 => tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build(),
+        0 => tokio::runtime::Builder::new_multi_thread()
+            .enable_all()
+            .build(),
+        workers => tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(workers)
+            .enable_all()
+            .build(),
+    }
+}

@@ -1,0 +1,143 @@
+//! The sampler: measures what is stored, for the metrics and for the bounds that halt the reading of sources.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::watch;
+
+use super::follower::Freshness;
+use crate::clock::Clock;
+use crate::dispatch::Dispatch;
+use crate::membership::Era;
+use crate::metrics::Metrics;
+use crate::registry::Registry;
+use crate::settings::Settings;
+use crate::source::Gate;
+use crate::store::dead::Sizes;
+use crate::store::{Store, StoreError};
+
+/// How often queues and memory are measured.
+const MEASURE_EVERY: Duration = Duration::from_secs(5);
+/// How often what costs nothing is looked at.
+const LOOK_EVERY: Duration = Duration::from_millis(250);
+/// Webhooks measured at a time, over a connection that no delivery waits for.
+const CHUNK: usize = 500;
+
+/// What the sampler works with.
+pub struct Sampler {
+    /// The daemon's Redis.
+    pub store: Store,
+    /// All settings.
+    pub settings: Arc<Settings>,
+    /// Where the figures go.
+    pub metrics: Arc<Metrics>,
+    /// Time.
+    pub clock: Clock,
+    /// The era.
+    pub era: Arc<Era>,
+    /// The lanes.
+    pub dispatch: Arc<Dispatch>,
+    /// The webhooks.
+    pub registry: Arc<Registry>,
+    /// Whether the registry is current.
+    pub freshness: Arc<Freshness>,
+    /// What halts the reading of sources.
+    pub gate: watch::Sender<Gate>,
+}
+
+impl Sampler {
+    /// Samples until the era is over.
+    pub async fn run(self) {
+        let mut measured = None;
+        let mut bound = Gate::Open;
+        loop {
+            let now = self.clock.monotonic();
+            if measured.is_none_or(|then| now.saturating_sub(then) >= MEASURE_EVERY) {
+                measured = Some(now);
+                match self.measure().await {
+                    Ok(found) => bound = found,
+                    Err(error) => tracing::debug!(%error, "measuring queues is tried again"),
+                }
+                let (all, delivering) = self.registry.counts();
+                self.metrics
+                    .webhooks
+                    .active
+                    .set(i64::try_from(delivering).unwrap_or(i64::MAX));
+                self.metrics
+                    .webhooks
+                    .inactive
+                    .set(i64::try_from(all - delivering).unwrap_or(i64::MAX));
+            }
+            self.metrics
+                .taken_deliveries
+                .set(i64::try_from(self.dispatch.budget().count()).unwrap_or(i64::MAX));
+            let gate = if self.freshness.is_fresh(&self.clock) {
+                bound.clone()
+            } else {
+                Gate::Halted(
+                    "registry_stale",
+                    "the changes of webhooks cannot be followed".to_owned(),
+                )
+            };
+            self.gate.send_if_modified(|old| {
+                let changed = *old != gate;
+                *old = gate;
+                changed
+            });
+            tokio::select! {
+                _ = self.era.ended() => return,
+                () = tokio::time::sleep(LOOK_EVERY) => {}
+            }
+        }
+    }
+
+    async fn measure(&self) -> Result<Gate, StoreError> {
+        let facts = self.store.link().facts().await?;
+        let mut sizes = Sizes::default();
+        for chunk in self.dispatch.with_work().chunks(CHUNK) {
+            let found = self.store.sizes(chunk).await?;
+            sizes.waiting += found.waiting;
+            sizes.scheduled += found.scheduled;
+            sizes.oldest_ms = [sizes.oldest_ms, found.oldest_ms]
+                .into_iter()
+                .flatten()
+                .min();
+        }
+        let mut dead = 0;
+        for chunk in self.dispatch.with_dead_letters().chunks(CHUNK) {
+            dead += self.store.dead_counts(chunk).await?.iter().sum::<u64>();
+        }
+        let number = |count: u64| i64::try_from(count).unwrap_or(i64::MAX);
+        self.metrics.queue_deliveries.set(number(sizes.waiting));
+        self.metrics.retry_deliveries.set(number(sizes.scheduled));
+        self.metrics.dead_letters_stored.set(number(dead));
+        let now_ms = self.clock.unix_ms();
+        let age = sizes
+            .oldest_ms
+            .map_or(0, |oldest| now_ms.saturating_sub(oldest));
+        self.metrics
+            .oldest_pending_seconds
+            .set(age as f64 / 1_000.0);
+
+        let watermark = facts.max_memory as f64 * self.settings.redis.memory_watermark;
+        if facts.max_memory > 0 && facts.used_memory as f64 >= watermark {
+            return Ok(Gate::Halted(
+                "memory_watermark",
+                format!(
+                    "Redis uses {} of {} bytes (redis.memory_watermark is {})",
+                    facts.used_memory, facts.max_memory, self.settings.redis.memory_watermark
+                ),
+            ));
+        }
+        if sizes.waiting >= self.settings.queue.max_total_deliveries {
+            return Ok(Gate::Halted(
+                "queues_full",
+                format!(
+                    "{} deliveries wait in queues (queue.max_total_deliveries is {})",
+                    sizes.waiting, self.settings.queue.max_total_deliveries
+                ),
+            ));
+        }
+        Ok(Gate::Open)
+    }
+}

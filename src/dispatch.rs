@@ -1,0 +1,614 @@
+//! Dispatch: the lanes of all webhooks whose shards this daemon owns, what wakes them, and what they share.
+//!
+//! A webhook without work has no lane. What has work later stands in the [`Agenda`]; the [`alarm`](Dispatch::alarm)
+//! makes a lane when its time has come, an offer or a wake-up makes one at once.
+
+mod agenda;
+pub mod attempt;
+pub(crate) mod budget;
+pub(crate) mod handle;
+pub mod http_client;
+mod lane;
+pub mod limiter;
+mod settle;
+
+use std::collections::{HashMap, HashSet};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::{Semaphore, mpsc};
+use tokio_util::task::TaskTracker;
+
+use self::agenda::Agenda;
+use self::attempt::Prepared;
+use self::budget::TakenBudget;
+use self::handle::{LaneHandle, Offer};
+use self::http_client::HttpClient;
+use self::lane::{Beginning, Lane};
+use self::limiter::Limiter;
+use self::settle::Settled;
+use crate::clock::Clock;
+use crate::event::{EntryId, Event};
+use crate::membership::Era;
+use crate::metrics::Metrics;
+use crate::registry::{Registered, Registry, Replaced};
+use crate::settings::Settings;
+use crate::source::ticket::Share;
+use crate::store::dead::Dropped;
+use crate::store::lane::{LaneKeys, PAUSED_DUE_MS};
+use crate::store::notices::Notice;
+use crate::store::queue::Removal;
+use crate::store::webhooks::Put;
+use crate::store::{Store, StoreError};
+use crate::webhook;
+
+/// Offers that may wait in a lane's inbox; the budget of taken deliveries is the real bound.
+const INBOX: usize = 4_096;
+/// How often one owned shard is asked for work that no wake-up told of.
+const SWEEP_EVERY: Duration = Duration::from_secs(3);
+/// A lane that ended without parking (a panic, a webhook that cannot be called) is made again after this.
+const AGAIN: Duration = Duration::from_secs(5);
+
+/// What the dispatch of one era works with.
+pub struct Parts {
+    /// The daemon's Redis.
+    pub store: Store,
+    /// All settings.
+    pub settings: Arc<Settings>,
+    /// Time and randomness.
+    pub clock: Clock,
+    /// The metrics.
+    pub metrics: Arc<Metrics>,
+    /// The era that all of it belongs to.
+    pub era: Arc<Era>,
+    /// The webhooks.
+    pub registry: Arc<Registry>,
+    /// The client of all attempts.
+    pub http: Arc<HttpClient>,
+}
+
+/// See the module's own words.
+pub struct Dispatch {
+    store: Store,
+    settings: Arc<Settings>,
+    clock: Clock,
+    metrics: Arc<Metrics>,
+    era: Arc<Era>,
+    registry: Arc<Registry>,
+    http: Arc<HttpClient>,
+    /// The shared cap on attempts in flight.
+    slots: Arc<Semaphore>,
+    budget: Arc<TakenBudget>,
+    lanes: Vec<Mutex<HashMap<Arc<str>, Arc<LaneHandle>>>>,
+    limiters: Mutex<HashMap<Arc<str>, Arc<Limiter>>>,
+    agenda: Agenda,
+    /// Webhooks with dead letters, as far as is known.
+    buried: Mutex<HashSet<(u16, Arc<str>)>>,
+    settled: mpsc::UnboundedSender<Settled>,
+    draining: AtomicBool,
+    tasks: TaskTracker,
+}
+
+impl Dispatch {
+    /// The dispatch of one era. Its background work ends with the era.
+    pub fn new(parts: Parts) -> Arc<Dispatch> {
+        let (settled, arriving) = mpsc::unbounded_channel();
+        let tasks = TaskTracker::new();
+        tasks.spawn(settle::settle(
+            parts.store.clone(),
+            parts.era.clone(),
+            arriving,
+        ));
+        let delivery = &parts.settings.delivery;
+        Arc::new(Dispatch {
+            slots: Arc::new(Semaphore::new(delivery.max_in_flight_total)),
+            budget: TakenBudget::new(delivery.max_taken, delivery.max_taken_bytes),
+            lanes: (0..parts.store.shards())
+                .map(|_| Mutex::default())
+                .collect(),
+            limiters: Mutex::default(),
+            agenda: Agenda::default(),
+            buried: Mutex::default(),
+            settled,
+            draining: AtomicBool::new(false),
+            tasks,
+            store: parts.store,
+            settings: parts.settings,
+            clock: parts.clock,
+            metrics: parts.metrics,
+            era: parts.era,
+            registry: parts.registry,
+            http: parts.http,
+        })
+    }
+
+    fn lanes(&self, shard: u16) -> MutexGuard<'_, HashMap<Arc<str>, Arc<LaneHandle>>> {
+        // Shards come from the same number that the list was made with.
+        self.lanes[usize::from(shard) % self.lanes.len()]
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn buried(&self) -> MutexGuard<'_, HashSet<(u16, Arc<str>)>> {
+        self.buried.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A dead letter of this webhook was made.
+    pub(crate) fn note_buried(&self, shard: u16, uid: &Arc<str>) {
+        self.buried().insert((shard, uid.clone()));
+    }
+
+    /// The webhooks that may have dead letters.
+    pub fn with_dead_letters(&self) -> Vec<(u16, Arc<str>)> {
+        self.buried().iter().cloned().collect()
+    }
+
+    /// The webhooks that may have deliveries in their queues.
+    pub fn with_work(&self) -> Vec<(u16, Arc<str>)> {
+        let mut found = self.agenda.all();
+        for shard in 0..self.store.shards() {
+            found.extend(self.lanes(shard).keys().map(|uid| (shard, uid.clone())));
+        }
+        found
+    }
+
+    /// The bound on taken deliveries, which the reader of a source waits for.
+    pub fn budget(&self) -> &Arc<TakenBudget> {
+        &self.budget
+    }
+
+    /// Reads what is due in `shards` that were just claimed.
+    ///
+    /// # Errors
+    ///
+    /// Whatever keeps Redis from answering.
+    pub async fn adopt(&self, shards: &[u16]) -> Result<(), StoreError> {
+        for shard in shards {
+            for (uid, due_ms) in self.store.all_due(*shard).await? {
+                let due_ms = match self.registry.by_uid(&uid) {
+                    // It was paused when it was parked; it may have been made active since.
+                    Some(registered)
+                        if due_ms == PAUSED_DUE_MS && registered.webhook.delivers() =>
+                    {
+                        0
+                    }
+                    _ => due_ms,
+                };
+                self.agenda.put(*shard, Arc::from(uid), due_ms);
+            }
+            let buried = self.store.buried(*shard).await?;
+            self.buried()
+                .extend(buried.into_iter().map(|uid| (*shard, Arc::from(uid))));
+        }
+        for (uid, id) in self.store.gone().await? {
+            let shard = self.store.shard_of(&id);
+            if shards.contains(&shard) {
+                self.clear(shard, &uid).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Offers a delivery to its lane: taken, it is sent within a moment or stored; refused, it comes back and must be
+    /// queued.
+    ///
+    /// # Errors
+    ///
+    /// The share comes back.
+    pub fn offer(
+        self: &Arc<Dispatch>,
+        to: &Arc<Registered>,
+        event: &Arc<Event>,
+        share: Share,
+    ) -> Result<(), Share> {
+        let fifo = to.webhook.spec.ordering == webhook::Ordering::Fifo;
+        if fifo || self.is_draining() || !self.era.is_valid() || self.era.owned(to.shard).is_none()
+        {
+            return Err(share);
+        }
+        let mut lanes = self.lanes(to.shard);
+        let handle = match lanes.get(&to.uid) {
+            Some(handle) if handle.is_open() => handle.clone(),
+            Some(_) => return Err(share),
+            None => {
+                // A webhook on the agenda has work in its queue: what comes now goes there too.
+                if self.agenda.holds(&to.uid) {
+                    return Err(share);
+                }
+                match self.spawn(&mut lanes, to, false) {
+                    Some(handle) => handle,
+                    None => return Err(share),
+                }
+            }
+        };
+        let Some(permit) = self.budget.take(event.payload.len()) else {
+            return Err(share);
+        };
+        let sent = handle.offers.try_send(Offer {
+            event: event.clone(),
+            share,
+            permit,
+        });
+        sent.map_err(|refused| match refused {
+            mpsc::error::TrySendError::Full(offer) | mpsc::error::TrySendError::Closed(offer) => {
+                offer.share
+            }
+        })
+    }
+
+    /// There is work in the queue of `uid`.
+    pub fn wake(self: &Arc<Dispatch>, shard: u16, uid: &Arc<str>) {
+        if self.era.owned(shard).is_none() {
+            return;
+        }
+        let mut lanes = self.lanes(shard);
+        if let Some(handle) = lanes.get(uid) {
+            handle.wake();
+            return;
+        }
+        self.agenda.remove(uid);
+        match self.registry.by_uid(uid) {
+            Some(registered) if registered.shard == shard => {
+                if self.spawn(&mut lanes, &registered, true).is_none() {
+                    self.agenda.put(shard, uid.clone(), self.soon());
+                }
+            }
+            // A webhook that this daemon does not know (yet): looked at again, and cleared if it was deleted.
+            _ => self.agenda.put(shard, uid.clone(), self.soon()),
+        }
+    }
+
+    fn soon(&self) -> u64 {
+        self.clock.unix_ms() + u64::try_from(AGAIN.as_millis()).unwrap_or(0)
+    }
+
+    fn spawn(
+        self: &Arc<Dispatch>,
+        lanes: &mut HashMap<Arc<str>, Arc<LaneHandle>>,
+        to: &Arc<Registered>,
+        behind: bool,
+    ) -> Option<Arc<LaneHandle>> {
+        let owned = self.era.owned(to.shard)?;
+        let prepared = match Prepared::new(&to.webhook, &self.settings) {
+            Ok(prepared) => prepared,
+            Err(error) => {
+                tracing::error!(webhook_id = %to.webhook.spec.id, %error, "a webhook cannot be called; its deliveries wait");
+                return None;
+            }
+        };
+        let (offers, inbox) = mpsc::channel(INBOX);
+        let open =
+            !behind && to.webhook.delivers() && to.webhook.spec.ordering != webhook::Ordering::Fifo;
+        let handle = Arc::new(LaneHandle::new(offers, open));
+        lanes.insert(to.uid.clone(), handle.clone());
+        let lane = Lane::new(
+            self.clone(),
+            Beginning {
+                handle: handle.clone(),
+                offers: inbox,
+                registered: to.clone(),
+                prepared: Arc::new(prepared),
+                limiter: self.limiter(to),
+                keys: LaneKeys {
+                    shard: to.shard,
+                    uid: to.uid.clone(),
+                    owner: owned.value.clone(),
+                },
+                behind,
+            },
+        );
+        self.tasks.spawn(lane.run());
+        Some(handle)
+    }
+
+    /// The rate limiter of a webhook, which outlives its lanes.
+    fn limiter(&self, to: &Registered) -> Option<Arc<Limiter>> {
+        let mut limiters = self.limiters.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(limit) = &to.webhook.spec.rate_limit else {
+            limiters.remove(&to.uid);
+            return None;
+        };
+        if let Some(limiter) = limiters.get(&to.uid)
+            && limiter.limit() == limit
+        {
+            return Some(limiter.clone());
+        }
+        // Another owner may have spent the burst just before the shard came here; a limit that was changed starts dry
+        // too, or a tenant could spend a burst with every change.
+        let refill =
+            Duration::from_secs_f64((f64::from(limit.burst) / limit.per_second).min(86_400.0));
+        let dry = limiters.contains_key(&to.uid)
+            || self.era.owned(to.shard).is_some_and(|owned| {
+                owned.had_owner
+                    && to.webhook.created_ms <= owned.claimed_ms
+                    && self.clock.monotonic() < owned.claimed_at + refill
+            });
+        let limiter = Arc::new(Limiter::new(*limit, dry, &self.clock));
+        limiters.insert(to.uid.clone(), limiter.clone());
+        Some(limiter)
+    }
+
+    /// A lane wants to end. True if it may: nothing came in meanwhile.
+    fn end_lane(
+        &self,
+        keys: &LaneKeys,
+        handle: &Arc<LaneHandle>,
+        inbox: &mpsc::Receiver<Offer>,
+        due_ms: Option<u64>,
+    ) -> bool {
+        let mut lanes = self.lanes(keys.shard);
+        if !inbox.is_empty() || handle.has_news() {
+            return false;
+        }
+        if let Some(due_ms) = due_ms {
+            self.agenda.put(keys.shard, keys.uid.clone(), due_ms);
+        }
+        if lanes
+            .get(&keys.uid)
+            .is_some_and(|found| Arc::ptr_eq(found, handle))
+        {
+            lanes.remove(&keys.uid);
+        }
+        true
+    }
+
+    /// A lane is no more. One that ended by itself was removed before; for any other there may be work left.
+    fn lane_dropped(&self, keys: &LaneKeys, handle: &Arc<LaneHandle>) {
+        let mut lanes = self.lanes(keys.shard);
+        if lanes
+            .get(&keys.uid)
+            .is_some_and(|found| Arc::ptr_eq(found, handle))
+        {
+            lanes.remove(&keys.uid);
+            self.agenda.put(keys.shard, keys.uid.clone(), self.soon());
+        }
+    }
+
+    fn remove(&self, keys: &LaneKeys, id: EntryId, tried: bool, lane: &Arc<LaneHandle>) {
+        lane.removal_sent();
+        let removal = Removal {
+            shard: keys.shard,
+            uid: keys.uid.clone(),
+            id,
+            tried,
+        };
+        if self
+            .settled
+            .send(Settled {
+                removal,
+                lane: lane.clone(),
+            })
+            .is_err()
+        {
+            // The settler ends only with the era; the lane does too.
+            lane.removal_done();
+        }
+    }
+
+    /// A webhook changed: its lane is told, its queue looked at or cleared.
+    pub fn webhook_replaced(self: &Arc<Dispatch>, change: &Replaced) {
+        let (before, after) = (&change.before, &change.after);
+        if let Some(before) = before {
+            let same = after.as_ref().is_some_and(|after| after.uid == before.uid);
+            let handle = self.lanes(before.shard).get(&before.uid).cloned();
+            if let Some(handle) = handle {
+                handle.change();
+            }
+            if !same && self.era.owned(before.shard).is_some() {
+                let (dispatch, shard, uid) = (self.clone(), before.shard, before.uid.clone());
+                self.tasks
+                    .spawn(async move { dispatch.clear_when_idle(shard, uid).await });
+            }
+        }
+        if let Some(after) = after {
+            let resumed = after.webhook.delivers()
+                && before
+                    .as_ref()
+                    .is_none_or(|before| !before.webhook.delivers());
+            if resumed {
+                self.wake(after.shard, &after.uid);
+            }
+        }
+    }
+
+    /// Clears the queue of a deleted webhook once its lane is gone.
+    async fn clear_when_idle(&self, shard: u16, uid: Arc<str>) {
+        loop {
+            if self.era.token().is_cancelled() {
+                return;
+            }
+            let busy = self.lanes(shard).contains_key(&uid);
+            if !busy {
+                match self.clear(shard, &uid).await {
+                    Ok(()) => return,
+                    Err(error) if self.era.ends_with(&error) => return,
+                    Err(error) => {
+                        tracing::debug!(%error, "clearing a deleted webhook's queue is tried again")
+                    }
+                }
+            }
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+    }
+
+    async fn clear(&self, shard: u16, uid: &str) -> Result<(), StoreError> {
+        self.agenda.remove(uid);
+        self.limiters
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .remove(uid);
+        self.store.remove_lane(shard, uid).await?;
+        self.store.forget_gone(uid).await
+    }
+
+    /// Makes lanes when their time comes, until the era is over.
+    pub async fn alarm(self: Arc<Dispatch>) {
+        loop {
+            let now_ms = self.clock.unix_ms();
+            for (shard, uid) in self.agenda.take_due(now_ms) {
+                if self.registry.by_uid(&uid).is_some() {
+                    self.wake(shard, &uid);
+                } else {
+                    self.resolve_unknown(shard, uid).await;
+                }
+            }
+            let next = self.agenda.next();
+            let wait = next.map_or(Duration::from_secs(60), |due| {
+                Duration::from_millis(due.saturating_sub(self.clock.unix_ms()).clamp(1, 60_000))
+            });
+            tokio::select! {
+                _ = self.era.ended() => return,
+                () = self.agenda.changed() => {}
+                () = tokio::time::sleep(wait) => {}
+            }
+        }
+    }
+
+    /// Work of a webhook that the registry does not know: deleted (its keys go), or newer than the registry.
+    async fn resolve_unknown(&self, shard: u16, uid: Arc<str>) {
+        let again = match self.store.all_webhooks().await {
+            Ok((webhooks, errors)) => {
+                let known = webhooks.iter().any(|webhook| webhook.uid == *uid);
+                // While some webhook cannot be read, this may be its queue.
+                if !known && errors.is_empty() {
+                    self.clear(shard, &uid).await.is_err()
+                } else {
+                    true
+                }
+            }
+            Err(_) => true,
+        };
+        if again {
+            self.agenda.put(shard, uid, self.soon() + 60_000);
+        }
+    }
+
+    /// Looks for work that no wake-up told of, one owned shard after the other, until the era is over.
+    pub async fn sweep(self: Arc<Dispatch>) {
+        loop {
+            for shard in self.era.owned_shards() {
+                tokio::select! {
+                    _ = self.era.ended() => return,
+                    () = tokio::time::sleep(SWEEP_EVERY) => {}
+                }
+                match self.store.due_by(shard, self.clock.unix_ms()).await {
+                    Ok(due) => {
+                        for (uid, _) in due {
+                            let uid: Arc<str> = Arc::from(uid);
+                            if !self.lanes(shard).contains_key(&uid) {
+                                self.agenda.put(shard, uid, 0);
+                            }
+                        }
+                    }
+                    Err(error) => tracing::debug!(%error, "sweeping a shard is tried again"),
+                }
+            }
+            if self.era.owned_shards().is_empty() {
+                tokio::select! {
+                    _ = self.era.ended() => return,
+                    () = tokio::time::sleep(SWEEP_EVERY) => {}
+                }
+            }
+        }
+    }
+
+    /// Disables a webhook, unless it was changed since.
+    fn disable(self: &Arc<Dispatch>, registered: &Arc<Registered>, reason: &'static str) {
+        let (dispatch, registered) = (self.clone(), registered.clone());
+        self.tasks.spawn(async move {
+            let now_ms = dispatch.clock.unix_ms();
+            let mut webhook = registered.webhook.clone();
+            webhook.disabled = Some(webhook::Disabled {
+                reason: reason.to_owned(),
+                at_ms: now_ms,
+            });
+            webhook.updated_ms = now_ms;
+            let (id, tenant) = (webhook.spec.id.clone(), webhook.spec.tenant.clone());
+            match dispatch.store.put_webhook(&webhook).await {
+                Ok(Put::Version(_)) => {
+                    tracing::warn!(webhook_id = %id, reason, "a webhook was disabled");
+                    dispatch.announce(
+                        "webhook_disabled",
+                        &registered,
+                        format!("webhook {id} of {tenant}: {reason}"),
+                    );
+                }
+                Ok(Put::Conflict) => {}
+                Err(error) => {
+                    tracing::error!(webhook_id = %id, %error, "a webhook could not be disabled")
+                }
+            }
+        });
+    }
+
+    /// Older dead letters fell out: counted, logged and announced.
+    pub(crate) fn dead_letters_dropped(
+        self: &Arc<Dispatch>,
+        registered: &Arc<Registered>,
+        dropped: Dropped,
+    ) {
+        for (cause, count) in [("count", dropped.by_count), ("age", dropped.by_age)] {
+            if count > 0 {
+                self.metrics.dead_letters_dropped(cause, count);
+                let id = &registered.webhook.spec.id;
+                tracing::error!(webhook_id = %id, count, cause, "dead letters fell out of their bound and are lost");
+                self.announce(
+                    "dead_letters_dropped",
+                    registered,
+                    format!(
+                        "{count} dead letters of webhook {id} fell out of their bound by {cause}"
+                    ),
+                );
+            }
+        }
+    }
+
+    /// Announces something about a webhook on the notices stream, as best it can.
+    pub(crate) fn announce(
+        self: &Arc<Dispatch>,
+        kind: &'static str,
+        registered: &Arc<Registered>,
+        detail: String,
+    ) {
+        let spec = &registered.webhook.spec;
+        let notice = Notice {
+            kind,
+            tenant: Some(spec.tenant.clone()),
+            webhook_id: Some(spec.id.clone()),
+            detail,
+        };
+        let dispatch = self.clone();
+        self.tasks.spawn(async move {
+            let (now_ms, most) = (
+                dispatch.clock.unix_ms(),
+                dispatch.settings.notices.max_count,
+            );
+            if let Err(error) = dispatch.store.announce(&notice, now_ms, most).await {
+                tracing::warn!(%error, kind, "a notice could not be announced");
+            }
+        });
+    }
+
+    fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::Acquire)
+    }
+
+    /// Starts nothing more; lanes store what waits, finish what flies, park and end. Resolves when all have, or never:
+    /// the caller has a deadline.
+    pub async fn drain(&self) {
+        self.draining.store(true, Ordering::Release);
+        loop {
+            let mut open = 0;
+            for shard in 0..self.store.shards() {
+                let lanes = self.lanes(shard);
+                open += lanes.len();
+                lanes.values().for_each(|handle| handle.change());
+            }
+            if open == 0 {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+}

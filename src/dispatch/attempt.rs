@@ -1,0 +1,244 @@
+//! One attempt, from top to bottom: the request of a delivery is made, signed, sent, and its answer judged.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue, Uri, header};
+
+use super::http_client::{HttpClient, Post};
+use crate::clock::{Clock, rfc3339_ms};
+use crate::delivery::delivery_id;
+use crate::event::Event;
+use crate::metrics::Metrics;
+use crate::outcome::AttemptResult;
+use crate::retry::RetryPolicy;
+use crate::settings::Settings;
+use crate::signature::{Scheme, SigningKeys};
+use crate::webhook::{BodyMode, Webhook};
+
+/// What of a webhook's requests never changes, made once for all its attempts.
+pub struct Prepared {
+    /// Where they go.
+    pub uri: Uri,
+    headers: HeaderMap,
+    keys: SigningKeys,
+    scheme: Scheme,
+    signature_header: HeaderName,
+    standard_webhooks: bool,
+    body_mode: BodyMode,
+    tenant_field: String,
+    /// The total deadline of an attempt.
+    pub timeout: Duration,
+    /// Most attempts at a time.
+    pub max_in_flight: usize,
+    /// The retry policy, overrides applied.
+    pub retry: RetryPolicy,
+}
+
+/// Why a stored webhook cannot be called.
+#[derive(Debug, thiserror::Error)]
+#[error("the webhook cannot be called: {0}")]
+pub struct Unusable(String);
+
+/// An attempt that was made.
+#[derive(Debug)]
+pub struct Attempted {
+    /// The answer or failure.
+    pub result: AttemptResult,
+    /// When it was started (Unix ms).
+    pub started_ms: u64,
+}
+
+const X_EVENT_ID: HeaderName = HeaderName::from_static("x-event-id");
+const X_EVENT_TYPE: HeaderName = HeaderName::from_static("x-event-type");
+const X_DELIVERY_ID: HeaderName = HeaderName::from_static("x-delivery-id");
+const X_DELIVERY_ATTEMPT: HeaderName = HeaderName::from_static("x-delivery-attempt");
+const WEBHOOK_ID: HeaderName = HeaderName::from_static("webhook-id");
+const WEBHOOK_TIMESTAMP: HeaderName = HeaderName::from_static("webhook-timestamp");
+const WEBHOOK_SIGNATURE: HeaderName = HeaderName::from_static("webhook-signature");
+const USER_AGENT: HeaderValue =
+    HeaderValue::from_static(concat!("pombo/", env!("CARGO_PKG_VERSION")));
+const JSON: HeaderValue = HeaderValue::from_static("application/json");
+
+impl Prepared {
+    /// Prepares the requests of `webhook` under `settings`.
+    ///
+    /// # Errors
+    ///
+    /// What is stored passed validation once; it may have been written by other hands since.
+    pub fn new(webhook: &Webhook, settings: &Settings) -> Result<Prepared, Unusable> {
+        let spec = &webhook.spec;
+        let uri = spec
+            .url
+            .parse()
+            .map_err(|_| Unusable("its URL is not valid".to_owned()))?;
+        let mut headers = HeaderMap::with_capacity(16 + spec.headers.len());
+        for (name, value) in &spec.headers {
+            let parsed = (
+                HeaderName::try_from(name.as_str()),
+                HeaderValue::try_from(value.as_str()),
+            );
+            let (Ok(header), Ok(mut value)) = parsed else {
+                return Err(Unusable(format!("its header {name:?} is not valid")));
+            };
+            // Tenants put credentials here: nothing that prints a request may show them.
+            value.set_sensitive(true);
+            headers.insert(header, value);
+        }
+        headers.insert(header::USER_AGENT, USER_AGENT);
+        let signature_header = HeaderName::try_from(settings.signature.header.as_str())
+            .map_err(|_| Unusable("the setting signature.header is no header name".to_owned()))?;
+        Ok(Prepared {
+            uri,
+            headers,
+            keys: SigningKeys::new(&webhook.secrets),
+            scheme: settings.signature.scheme,
+            signature_header,
+            standard_webhooks: settings.signature.standard_webhooks,
+            body_mode: spec.body_mode.unwrap_or(settings.delivery.body_mode),
+            tenant_field: settings.delivery.tenant_field.clone(),
+            timeout: spec.timeout.unwrap_or(settings.delivery.timeout),
+            max_in_flight: spec
+                .max_in_flight
+                .unwrap_or(settings.delivery.max_in_flight)
+                .max(1) as usize,
+            retry: match &spec.retry {
+                Some(overrides) => settings.retry.overridden(overrides),
+                None => settings.retry.clone(),
+            },
+        })
+    }
+
+    /// Whether the event can be sent at all: an envelope holds JSON and nothing else.
+    pub fn can_carry(&self, event: &Event) -> bool {
+        event.payload_is_json || self.body_mode == BodyMode::Payload
+    }
+
+    /// The body: the platform's bytes, bare or in the envelope, never parsed.
+    pub fn body(&self, event: &Event) -> Bytes {
+        match self.body_mode {
+            BodyMode::Payload => event.payload.clone(),
+            BodyMode::Envelope => envelope(event, &self.tenant_field),
+        }
+    }
+
+    /// The request of the `attempt`th attempt at `event`, signed for `unix_s`.
+    pub fn request(&self, event: &Event, webhook_id: &str, attempt: u32, unix_s: u64) -> Post {
+        let body = self.body(event);
+        let mut headers = self.headers.clone();
+        let content_type = match self.body_mode {
+            BodyMode::Envelope => JSON,
+            BodyMode::Payload => HeaderValue::try_from(event.content_type.as_str()).unwrap_or(JSON),
+        };
+        headers.insert(header::CONTENT_TYPE, content_type);
+        insert(&mut headers, X_EVENT_ID, &event.id);
+        insert(&mut headers, X_EVENT_TYPE, &event.event_type);
+        insert(
+            &mut headers,
+            X_DELIVERY_ID,
+            &delivery_id(webhook_id, &event.stream, event.entry_id),
+        );
+        headers.insert(X_DELIVERY_ATTEMPT, HeaderValue::from(attempt));
+        insert(
+            &mut headers,
+            self.signature_header.clone(),
+            &self.keys.sign(self.scheme, unix_s, &body),
+        );
+        if self.standard_webhooks {
+            insert(&mut headers, WEBHOOK_ID, &event.id);
+            headers.insert(WEBHOOK_TIMESTAMP, HeaderValue::from(unix_s));
+            if let Some(signature) = self.keys.sign_standard(&event.id, unix_s, &body) {
+                insert(&mut headers, WEBHOOK_SIGNATURE, &signature);
+            }
+        }
+        Post {
+            uri: self.uri.clone(),
+            headers,
+            body,
+            timeout: self.timeout,
+        }
+    }
+}
+
+fn insert(headers: &mut HeaderMap, name: HeaderName, value: &str) {
+    // Ids, types and signatures are visible ASCII; what is stored by other hands and is not goes without the header.
+    if let Ok(value) = HeaderValue::try_from(value) {
+        headers.insert(name, value);
+    }
+}
+
+/// `{"id","type","timestamp","tenantId","data"}` with `data` the platform's own bytes.
+pub fn envelope(event: &Event, tenant_field: &str) -> Bytes {
+    let mut body = Vec::with_capacity(event.payload.len() + 256);
+    let mut member = |lead: &str, name: &str, text: &str| {
+        body.extend_from_slice(lead.as_bytes());
+        quote(&mut body, name);
+        body.push(b':');
+        quote(&mut body, text);
+    };
+    member("{", "id", &event.id);
+    member(",", "type", &event.event_type);
+    member(",", "timestamp", &rfc3339_ms(event.time_ms));
+    member(",", tenant_field, &event.tenant);
+    body.extend_from_slice(b",\"data\":");
+    body.extend_from_slice(&event.payload);
+    body.push(b'}');
+    Bytes::from(body)
+}
+
+fn quote(body: &mut Vec<u8>, text: &str) {
+    // Text always serialises, and writing to memory does not fail.
+    let _ = serde_json::to_writer(body, text);
+}
+
+/// Makes one attempt.
+pub(super) async fn attempt(
+    client: Arc<HttpClient>,
+    clock: Clock,
+    metrics: Arc<Metrics>,
+    prepared: Arc<Prepared>,
+    event: Arc<Event>,
+    webhook_id: Arc<str>,
+    number: u32,
+) -> Attempted {
+    let started_ms = clock.unix_ms();
+    let request = prepared.request(&event, &webhook_id, number, started_ms / 1_000);
+    let posted = client.post(request).await;
+    metrics.attempt(posted.result.class(), posted.duration);
+    if posted.resent {
+        metrics.resends_total.inc();
+    }
+    Attempted {
+        result: posted.result,
+        started_ms,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::event::EntryId;
+
+    #[test]
+    fn the_envelope_holds_the_platforms_own_bytes() {
+        let event = Event {
+            id: "evt\"1\\".into(),
+            event_type: "a.b".into(),
+            tenant: "t".into(),
+            time_ms: 1_700_000_000_123,
+            arrived_ms: 0,
+            stream: "s".into(),
+            entry_id: EntryId::MIN,
+            content_type: "application/json".into(),
+            payload_is_json: true,
+            payload: Bytes::from_static(b"{ \"n\" : 1.0e0 , \"n\":2 }"),
+        };
+        let body = envelope(&event, "officeId");
+        assert_eq!(
+            std::str::from_utf8(&body).unwrap(),
+            "{\"id\":\"evt\\\"1\\\\\",\"type\":\"a.b\",\"timestamp\":\"2023-11-14T22:13:20.123Z\",\
+             \"officeId\":\"t\",\"data\":{ \"n\" : 1.0e0 , \"n\":2 }}"
+        );
+    }
+}

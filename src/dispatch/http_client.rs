@@ -1,0 +1,293 @@
+//! The HTTP client that deliveries leave by: one pooled connection per subscriber that is free, HTTP/2 where the
+//! subscriber offers it, and no trust in whatever comes back.
+//!
+//! What it promises to its caller: [`HttpClient::post`] returns within the timeout of the request; an answer's outcome is
+//! decided by its status line and headers alone; no more of an answer is held than the settings say; no address is
+//! connected to that the [`TargetRules`] refuse, whatever a name resolves to at that moment.
+
+mod connector;
+mod failure;
+mod resolver;
+mod tls;
+mod transport;
+
+use std::path::{Path, PathBuf};
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::RETRY_AFTER;
+use http::uri::Scheme;
+use http::{HeaderMap, Method, Request, Response, Uri};
+use http_body_util::{BodyExt as _, Full};
+use hyper::body::{Body as _, Incoming};
+use hyper_util::client::legacy::Client;
+use hyper_util::client::legacy::connect::{CaptureConnection, capture_connection};
+use hyper_util::rt::{TokioExecutor, TokioTimer};
+use tokio::time::{Instant, Sleep, sleep_until};
+
+use crate::outcome::AttemptResult;
+use crate::settings::DeliverySettings;
+use crate::target::TargetRules;
+
+use connector::Connector;
+pub use resolver::Resolver;
+use transport::Usage;
+
+/// How much of an answer's body is kept for the people who look into a failure, in bytes.
+const KEPT_BODY: usize = 1024;
+
+/// The most that the head of an answer may take, in bytes: generous for any server, harmless for us.
+const MAX_HEAD: usize = 64 * 1024;
+
+/// The longest `Retry-After` worth reading: an HTTP date has 29 characters.
+const MAX_RETRY_AFTER: usize = 64;
+
+/// Bounds what a peer may send on one HTTP/2 stream before it is read, in bytes.
+const H2_STREAM_WINDOW: u32 = 64 * 1024;
+
+/// Bounds what a peer may send on one HTTP/2 connection before it is read, in bytes.
+const H2_CONNECTION_WINDOW: u32 = 1024 * 1024;
+
+/// HTTP/2 streams that were reset lately and are remembered, so that frames still under way for them are no offence.
+const H2_RESET_STREAMS: usize = 256;
+
+/// One POST, ready to go: what is signed and sent is exactly this.
+#[derive(Debug)]
+pub struct Post {
+    /// The absolute `http` or `https` URL, without credentials.
+    pub uri: Uri,
+    /// Every header but `host` and `content-length`, which the client adds.
+    pub headers: HeaderMap,
+    /// The body, byte for byte.
+    pub body: Bytes,
+    /// From the call to the last byte that is read, connecting and a second sending included.
+    pub timeout: Duration,
+}
+
+impl Post {
+    fn request(&self) -> Request<Full<Bytes>> {
+        let mut request = Request::new(Full::new(self.body.clone()));
+        *request.method_mut() = Method::POST;
+        *request.uri_mut() = self.uri.clone();
+        *request.headers_mut() = self.headers.clone();
+        request
+    }
+}
+
+/// What came of a [`Post`].
+#[derive(Debug)]
+pub struct Posted {
+    /// The answer, or why there is none.
+    pub result: AttemptResult,
+    /// From the call to the end of what was read of the answer.
+    pub duration: Duration,
+    /// Whether the request had to be sent a second time because its idle connection turned out to be dead.
+    pub resent: bool,
+}
+
+/// Why there can be no client. All of these are mistakes in the settings.
+#[derive(Debug, thiserror::Error)]
+pub enum HttpClientError {
+    /// The file of extra root certificates cannot be read or is not PEM.
+    #[error("cannot read the certificates in {}: {reason}", path.display())]
+    ReadCa {
+        /// The file, as it was given.
+        path: PathBuf,
+        /// What is wrong with it, in plain words.
+        reason: String,
+    },
+    /// The file of extra root certificates holds none.
+    #[error("there is no certificate in {}", path.display())]
+    EmptyCa {
+        /// The file, as it was given.
+        path: PathBuf,
+    },
+    /// The TLS library refuses its own defaults.
+    #[error("cannot set up TLS: {0}")]
+    Tls(#[from] rustls::Error),
+    /// The DNS client cannot be set up.
+    #[error("cannot set up the name resolver: {0}")]
+    Resolver(String),
+}
+
+/// The delivery client. Cheap to clone; clones share their connections.
+#[derive(Clone)]
+pub struct HttpClient {
+    pooled: Client<Connector, Full<Bytes>>,
+    /// Never takes a connection from the pool: for the one re-send after an idle connection turned out to be dead, when
+    /// its idle neighbours are likely to be dead too.
+    fresh: Client<Connector, Full<Bytes>>,
+    response_body_limit: usize,
+}
+
+impl HttpClient {
+    /// A client that looks names up as the system does. Reads certificates from disk: once, at the start.
+    ///
+    /// # Errors
+    ///
+    /// [`HttpClientError`] if the extra certificates are no use or TLS cannot be set up.
+    pub fn new(
+        rules: Arc<TargetRules>,
+        delivery: &DeliverySettings,
+        extra_ca: Option<&Path>,
+    ) -> Result<Self, HttpClientError> {
+        Self::with_resolver(rules, delivery, extra_ca, Resolver::system()?)
+    }
+
+    /// A client with a way of its own to look names up.
+    ///
+    /// # Errors
+    ///
+    /// As [`HttpClient::new`].
+    pub fn with_resolver(
+        rules: Arc<TargetRules>,
+        delivery: &DeliverySettings,
+        extra_ca: Option<&Path>,
+        resolver: Resolver,
+    ) -> Result<Self, HttpClientError> {
+        let connector = Connector::new(
+            rules,
+            resolver,
+            tls::config(extra_ca)?,
+            delivery.connect_timeout,
+            delivery.max_in_flight_total,
+        );
+        let mut builder = Client::builder(TokioExecutor::new());
+        builder
+            .timer(TokioTimer::new())
+            .pool_timer(TokioTimer::new())
+            .pool_idle_timeout(delivery.idle_connection_timeout)
+            .http1_max_buf_size(MAX_HEAD)
+            .http2_max_header_list_size(MAX_HEAD as u32)
+            .http2_initial_stream_window_size(H2_STREAM_WINDOW)
+            .http2_initial_connection_window_size(H2_CONNECTION_WINDOW)
+            .http2_max_concurrent_reset_streams(H2_RESET_STREAMS);
+        let fresh = builder.pool_max_idle_per_host(0).build(connector.clone());
+        let idle_per_host = usize::try_from(delivery.max_in_flight).unwrap_or(usize::MAX);
+        let pooled = builder
+            .pool_max_idle_per_host(idle_per_host.max(1))
+            .build(connector);
+        Ok(Self {
+            pooled,
+            fresh,
+            response_body_limit: delivery.response_body_limit,
+        })
+    }
+
+    /// Sends one request and says what came of it: an attempt's exchange, whole.
+    ///
+    /// The head of the answer decides. Of its body at most the settings' limit is read, until the deadline; a body that is
+    /// longer or late costs its connection (over HTTP/2: its stream) and changes nothing. A request that is lost on a
+    /// reused connection before any answer is sent once more, at once, over a new connection: such a connection was most
+    /// likely closed by its idle peer before the request got there. Redirects are answers like any other.
+    pub async fn post(&self, post: Post) -> Posted {
+        let started = Instant::now();
+        let mut deadline = pin!(sleep_until(started + post.timeout));
+        let mut resent = false;
+
+        let mut request = post.request();
+        let over = capture_if_tls(&mut request);
+        let mut head = tokio::select! {
+            biased;
+            head = self.pooled.request(request) => Some(head),
+            () = deadline.as_mut() => None,
+        };
+        if let Some(Err(error)) = &head
+            && failure::is_lost_on_reused_connection(error, started)
+        {
+            resent = true;
+            let request = post.request();
+            head = tokio::select! {
+                biased;
+                head = self.fresh.request(request) => Some(head),
+                () = deadline.as_mut() => None,
+            };
+        }
+
+        let result = match head {
+            Some(Ok(response)) => self.read_answer(response, deadline).await,
+            Some(Err(error)) => failure::explain(&error, &post.uri),
+            None => {
+                leave_stalled_http2(over);
+                failure::timed_out(&post)
+            }
+        };
+        Posted {
+            result,
+            duration: started.elapsed(),
+            resent,
+        }
+    }
+
+    async fn read_answer(
+        &self,
+        response: Response<Incoming>,
+        deadline: Pin<&mut Sleep>,
+    ) -> AttemptResult {
+        let (head, body) = response.into_parts();
+        if let Some(usage) = head.extensions.get::<Arc<Usage>>() {
+            usage.note_answer();
+        }
+        let retry_after = head
+            .headers
+            .get(RETRY_AFTER)
+            .and_then(|value| value.to_str().ok())
+            .filter(|value| value.len() <= MAX_RETRY_AFTER)
+            .map(str::to_owned);
+        AttemptResult::Answer {
+            status: head.status.as_u16(),
+            retry_after,
+            body_start: read_start(body, self.response_body_limit, deadline).await,
+        }
+    }
+}
+
+impl std::fmt::Debug for HttpClient {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("HttpClient").finish_non_exhaustive()
+    }
+}
+
+/// Reads up to `limit` bytes of `body` so that its connection can be used again, and keeps the first of them. Where it
+/// stops early, dropping `body` closes the connection, or resets the HTTP/2 stream.
+async fn read_start(mut body: Incoming, limit: usize, mut deadline: Pin<&mut Sleep>) -> Vec<u8> {
+    let mut kept = Vec::new();
+    let mut left = limit;
+    while !body.is_end_stream() {
+        let frame = tokio::select! {
+            // The deadline first: a peer whose frames are always ready must not keep it from being looked at.
+            biased;
+            () = deadline.as_mut() => break,
+            frame = body.frame() => frame,
+        };
+        let Some(Ok(frame)) = frame else { break };
+        let Ok(data) = frame.into_data() else {
+            continue;
+        };
+        let wanted = data.len().min(left).min(KEPT_BODY - kept.len());
+        kept.extend_from_slice(&data[..wanted]);
+        match left.checked_sub(data.len()) {
+            Some(rest) => left = rest,
+            None => break,
+        }
+    }
+    kept
+}
+
+/// Keeps hold of the connection that `request` will go over, where it may be an HTTP/2 one (there is none without TLS).
+fn capture_if_tls(request: &mut Request<Full<Bytes>>) -> Option<CaptureConnection> {
+    (request.uri().scheme() == Some(&Scheme::HTTPS)).then(|| capture_connection(request))
+}
+
+/// Keeps later requests off an HTTP/2 connection on which one has just waited in vain: it may be dead without anybody
+/// having noticed. Other requests on it go on; an HTTP/1.1 connection is closed with its request anyway.
+fn leave_stalled_http2(over: Option<CaptureConnection>) {
+    if let Some(over) = over
+        && let Some(connected) = over.connection_metadata().as_ref()
+        && connected.is_negotiated_h2()
+    {
+        connected.poison();
+    }
+}

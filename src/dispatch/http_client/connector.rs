@@ -1,0 +1,228 @@
+//! Makes connections: name, address check, TCP, TLS, all within the connect timeout.
+
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use futures_util::stream::{FuturesUnordered, StreamExt as _};
+use http::Uri;
+use http::uri::Scheme;
+use hyper_rustls::{HttpsConnector, MaybeHttpsStream};
+use rustls::ClientConfig;
+use tokio::net::TcpStream;
+use tokio::time::{Instant, timeout, timeout_at};
+use tower_service::Service;
+
+use crate::target::{Refusal, TargetRules};
+
+use super::Resolver;
+use super::failure::{ConnectError, tls_failure};
+use super::transport::{OpenConnections, Transport};
+
+/// How long an address is tried alone before the next one is tried beside it (RFC 8305 recommends 250 ms).
+const HEAD_START: Duration = Duration::from_millis(250);
+
+type Connecting<T> = Pin<Box<dyn Future<Output = Result<T, ConnectError>> + Send>>;
+
+/// Makes connections over TCP, with TLS where the scheme asks for it. Cheap to clone: the pool does so for every request.
+#[derive(Clone)]
+pub(super) struct Connector(Arc<Parts>);
+
+struct Parts {
+    https: HttpsConnector<TcpConnector>,
+    connect_timeout: Duration,
+}
+
+impl Connector {
+    /// `connect_timeout` is for look-up, TCP and TLS together; `keep` bounds the open connections that are kept for reuse.
+    pub(super) fn new(
+        rules: Arc<TargetRules>,
+        resolver: Resolver,
+        tls: Arc<ClientConfig>,
+        connect_timeout: Duration,
+        keep: usize,
+    ) -> Self {
+        let tcp = TcpConnector(Arc::new(TcpParts {
+            rules,
+            resolver,
+            connect_timeout,
+            open: OpenConnections::new(keep),
+        }));
+        Self(Arc::new(Parts {
+            https: HttpsConnector::from((tcp, tls)),
+            connect_timeout,
+        }))
+    }
+}
+
+impl Service<Uri> for Connector {
+    type Response = MaybeHttpsStream<Transport>;
+    type Error = ConnectError;
+    type Future = Connecting<Self::Response>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), ConnectError>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, uri: Uri) -> Self::Future {
+        let parts = Arc::clone(&self.0);
+        Box::pin(async move {
+            let target = Target::of(&uri)?;
+            let connected = timeout(parts.connect_timeout, parts.https.clone().call(uri)).await;
+            match connected {
+                Ok(Ok(stream)) => Ok(stream),
+                Ok(Err(error)) => Err(match error.downcast::<ConnectError>() {
+                    Ok(error) => *error,
+                    Err(error) => tls_failure(&target, error.as_ref()),
+                }),
+                // The TCP part has a timeout of its own that began no earlier and is looked at first.
+                Err(_) => Err(ConnectError::TlsTimeout {
+                    target,
+                    after: parts.connect_timeout,
+                }),
+            }
+        })
+    }
+}
+
+/// Whom to connect to.
+#[derive(Clone, Debug)]
+pub(super) struct Target {
+    host: String,
+    port: u16,
+}
+
+impl Target {
+    /// # Errors
+    ///
+    /// [`ConnectError::NoHost`] for a URL that names none.
+    pub(super) fn of(uri: &Uri) -> Result<Self, ConnectError> {
+        let host = uri.host().filter(|host| !host.is_empty());
+        let host = host.ok_or(ConnectError::NoHost)?.to_owned();
+        let secure = uri.scheme() == Some(&Scheme::HTTPS);
+        let port = uri.port_u16().unwrap_or(if secure { 443 } else { 80 });
+        Ok(Self { host, port })
+    }
+
+    pub(super) fn host(&self) -> &str {
+        &self.host
+    }
+}
+
+impl std::fmt::Display for Target {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}:{}", self.host, self.port)
+    }
+}
+
+#[derive(Clone)]
+struct TcpConnector(Arc<TcpParts>);
+
+struct TcpParts {
+    rules: Arc<TargetRules>,
+    resolver: Resolver,
+    connect_timeout: Duration,
+    open: Arc<OpenConnections>,
+}
+
+impl Service<Uri> for TcpConnector {
+    type Response = Transport;
+    type Error = ConnectError;
+    type Future = Connecting<Transport>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), ConnectError>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, uri: Uri) -> Self::Future {
+        let parts = Arc::clone(&self.0);
+        Box::pin(async move { parts.connect(Target::of(&uri)?).await })
+    }
+}
+
+impl TcpParts {
+    async fn connect(&self, target: Target) -> Result<Transport, ConnectError> {
+        let deadline = Instant::now() + self.connect_timeout;
+        let found = timeout_at(deadline, self.resolver.addresses(&target.host)).await;
+        let addresses = match found {
+            Ok(Ok(addresses)) => addresses,
+            Ok(Err(reason)) => return Err(ConnectError::Dns { target, reason }),
+            Err(_) => {
+                let after = humantime::format_duration(self.connect_timeout);
+                let reason = format!("the name servers did not answer within {after}");
+                return Err(ConnectError::Dns { target, reason });
+            }
+        };
+        let addresses = addresses
+            .into_iter()
+            .map(|ip| SocketAddr::new(ip, target.port));
+        match timeout_at(deadline, self.connect_first(&target, addresses)).await {
+            Ok(connected) => {
+                let stream = connected?;
+                // A request is written at once and whole: nothing is gained by holding its last packet back.
+                let _ = stream.set_nodelay(true);
+                Ok(Transport::new(stream, Arc::clone(&self.open)))
+            }
+            Err(_) => Err(ConnectError::TcpTimeout {
+                target,
+                after: self.connect_timeout,
+            }),
+        }
+    }
+
+    /// The first of `addresses` that accepts, each with a head start over the next. Those that the rules refuse are passed
+    /// over; where nothing else is left, the refusal is the answer.
+    async fn connect_first(
+        &self,
+        target: &Target,
+        mut addresses: impl Iterator<Item = SocketAddr>,
+    ) -> Result<TcpStream, ConnectError> {
+        let mut connecting = FuturesUnordered::new();
+        let mut failed = None;
+        let mut refused: Option<Refusal> = None;
+        loop {
+            let mut more = false;
+            if let Some(address) = addresses.next() {
+                more = true;
+                match self.rules.check_address(address.ip()) {
+                    Ok(()) => connecting.push(async move {
+                        let connected = TcpStream::connect(address).await;
+                        connected.map_err(|error| (address, error))
+                    }),
+                    Err(refusal) => {
+                        refused.get_or_insert(refusal);
+                        continue;
+                    }
+                }
+            }
+            let first = if more {
+                timeout(HEAD_START, connecting.next()).await
+            } else {
+                Ok(connecting.next().await)
+            };
+            match first {
+                Ok(Some(Ok(stream))) => return Ok(stream),
+                Ok(Some(Err(failure))) => failed = Some(failure),
+                Ok(None) => break,
+                Err(_) => {}
+            }
+        }
+        Err(match (failed, refused) {
+            (Some((address, error)), _) => ConnectError::Tcp {
+                target: target.clone(),
+                address,
+                error,
+            },
+            (None, Some(refusal)) => ConnectError::Forbidden {
+                target: target.clone(),
+                refusal,
+            },
+            (None, None) => ConnectError::Dns {
+                target: target.clone(),
+                reason: "the name has no addresses".to_owned(),
+            },
+        })
+    }
+}

@@ -1,0 +1,582 @@
+//! A lane: the task that delivers to one webhook, from the moment there is work until there is none.
+//!
+//! It holds deliveries that were offered to it (taken: their home is still the source entry) and reads the others from
+//! its queue. What is taken may not linger: unstarted for [`TAKEN_UNSTARTED`] or in flight for [`TAKEN_IN_FLIGHT`] it
+//! is stored in the queue, so that a slow receiver never pins the platform's stream. While the queue has not been read
+//! to its end the lane is *behind* and takes no offers. With nothing to do for a moment it parks: when it has work next
+//! is written to Redis, and the task ends.
+
+mod flight;
+mod read;
+mod write;
+
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::FutureExt;
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
+use tokio::sync::{OwnedSemaphorePermit, mpsc};
+use tokio::time::Instant;
+
+use self::flight::{Flight, Landed};
+use self::read::Read;
+use self::write::Write;
+use super::Dispatch;
+use super::attempt::Prepared;
+use super::budget::TakenPermit;
+use super::handle::{LaneHandle, Offer};
+use super::limiter::Limiter;
+use crate::delivery::Tries;
+use crate::event::{EntryId, Event};
+use crate::metrics::Metrics;
+use crate::registry::Registered;
+use crate::source::ticket::Share;
+use crate::store::lane::{LaneKeys, Parked};
+use crate::webhook::Ordering;
+
+/// How long a taken delivery may wait for its start before it is stored.
+const TAKEN_UNSTARTED: Duration = Duration::from_millis(250);
+/// How long a taken delivery may be in flight before it is stored.
+const TAKEN_IN_FLIGHT: Duration = Duration::from_secs(1);
+/// How long a lane with nothing to do stays, so that a steady trickle does not make and unmake it.
+const LINGER: Duration = Duration::from_secs(1);
+/// A lane whose next work is further away than this parks.
+const NAP: Duration = Duration::from_secs(5);
+/// How often a lane that was denied a part of the shared in-flight cap looks again.
+const RECHECK: Duration = Duration::from_millis(50);
+/// The pause before a store that failed is tried again.
+const STORE_AGAIN: Duration = Duration::from_millis(200);
+
+type Boxed<T> = Pin<Box<dyn Future<Output = T> + Send>>;
+
+/// A delivery in the lane's hands.
+pub(super) struct Held {
+    pub event: Arc<Event>,
+    pub tries: Option<Tries>,
+    /// Attempts before a replay: the attempt header counts on.
+    pub attempts_before: u32,
+    pub home: Home,
+}
+
+/// Where a delivery's body is kept.
+pub(super) enum Home {
+    /// In the source entry: the share keeps it pending there.
+    Source { share: Share, _permit: TakenPermit },
+    /// In this entry of the queue.
+    Queue(EntryId),
+}
+
+/// A taken delivery that is not in flight.
+struct Taken {
+    held: Held,
+    since: Instant,
+    /// Not to be started before (Unix ms): it failed, and storing it failed too.
+    not_before_ms: u64,
+    /// Not to be stored before.
+    store_after: Instant,
+}
+
+/// The task's state.
+pub(super) struct Lane {
+    dispatch: Arc<Dispatch>,
+    handle: Arc<LaneHandle>,
+    offers: mpsc::Receiver<Offer>,
+    registered: Arc<Registered>,
+    prepared: Arc<Prepared>,
+    webhook_id: Arc<str>,
+    limiter: Option<Arc<Limiter>>,
+    keys: LaneKeys,
+    fifo: bool,
+    paused: bool,
+    deleted: bool,
+    draining: bool,
+
+    taken: VecDeque<Taken>,
+    /// Read from the queue and not started, in order; with the time at which each may start (0 = at once).
+    ready: VecDeque<(Held, u64)>,
+    flights: HashMap<u64, Flight>,
+    flying: FuturesUnordered<Boxed<Landed>>,
+    /// Flights of taken deliveries by their start, to be stored when they take long.
+    launched: VecDeque<(Instant, u64)>,
+    next_flight: u64,
+    writing: FuturesUnordered<Boxed<Write>>,
+    reading: Option<Boxed<Read>>,
+    /// Entries in `ready`, in flight or being written.
+    in_memory: HashSet<EntryId>,
+
+    cursor: EntryId,
+    /// Whether the queue may hold entries after the cursor.
+    more: bool,
+    /// Whether something was read from or written to the queue, so that parking must write.
+    touched: bool,
+    /// Due time of the first known retry that is not in memory.
+    next_retry_ms: Option<u64>,
+    window_count: usize,
+    read_retries_next: bool,
+    /// After a failed read, not again before.
+    read_after: Instant,
+    hold_ms: u64,
+    token_at: Option<(Instant, Instant)>,
+    denied: bool,
+    spare: Option<OwnedSemaphorePermit>,
+    waiting_for_permit: Option<Boxed<OwnedSemaphorePermit>>,
+    idle_since: Option<Instant>,
+    shown: Shown,
+}
+
+/// What the lane is made with.
+pub(super) struct Beginning {
+    pub handle: Arc<LaneHandle>,
+    pub offers: mpsc::Receiver<Offer>,
+    pub registered: Arc<Registered>,
+    pub prepared: Arc<Prepared>,
+    pub limiter: Option<Arc<Limiter>>,
+    pub keys: LaneKeys,
+    /// Whether the queue may hold work.
+    pub behind: bool,
+}
+
+impl Lane {
+    pub(super) fn new(dispatch: Arc<Dispatch>, beginning: Beginning) -> Lane {
+        let now = Instant::now();
+        let spec = &beginning.registered.webhook.spec;
+        Lane {
+            handle: beginning.handle,
+            offers: beginning.offers,
+            prepared: beginning.prepared,
+            webhook_id: Arc::from(spec.id.as_str()),
+            limiter: beginning.limiter,
+            keys: beginning.keys,
+            fifo: spec.ordering == Ordering::Fifo,
+            paused: !beginning.registered.webhook.delivers(),
+            deleted: false,
+            draining: dispatch.is_draining(),
+            taken: VecDeque::new(),
+            ready: VecDeque::new(),
+            flights: HashMap::new(),
+            flying: FuturesUnordered::new(),
+            launched: VecDeque::new(),
+            next_flight: 0,
+            writing: FuturesUnordered::new(),
+            reading: None,
+            in_memory: HashSet::new(),
+            cursor: EntryId::MIN,
+            more: beginning.behind,
+            touched: beginning.behind,
+            next_retry_ms: beginning.behind.then_some(0),
+            window_count: read::FIRST_WINDOW,
+            read_retries_next: true,
+            read_after: now,
+            hold_ms: 0,
+            token_at: None,
+            denied: false,
+            spare: None,
+            waiting_for_permit: None,
+            idle_since: None,
+            shown: Shown(None),
+            registered: beginning.registered,
+            dispatch,
+        }
+    }
+
+    /// Runs until the lane has parked or its era is over.
+    pub(super) async fn run(mut self) {
+        let token = self.dispatch.era.token().clone();
+        tokio::select! {
+            biased;
+            () = token.cancelled() => {}
+            () = self.work() => {}
+        }
+    }
+
+    async fn work(&mut self) {
+        if self.touched {
+            self.recall().await;
+        }
+        let timer = tokio::time::sleep(Duration::ZERO);
+        tokio::pin!(timer);
+        loop {
+            self.look_around();
+            self.store_what_lingers();
+            self.start_attempts();
+            self.start_reading();
+            self.adjust_open();
+            let deadline = match self.next_deadline() {
+                Some(deadline) => deadline,
+                None => match self.try_to_end().await {
+                    true => return,
+                    false => continue,
+                },
+            };
+            if timer.deadline() != deadline {
+                timer.as_mut().reset(deadline);
+            }
+            let handle = self.handle.clone();
+            tokio::select! {
+                Some(landed) = self.flying.next(), if !self.flying.is_empty() => {
+                    self.landed(landed);
+                    while let Some(Some(landed)) = self.flying.next().now_or_never() {
+                        self.landed(landed);
+                    }
+                }
+                offer = self.offers.recv() => {
+                    if let Some(offer) = offer {
+                        self.take(offer);
+                        while let Ok(offer) = self.offers.try_recv() {
+                            self.take(offer);
+                        }
+                    }
+                }
+                Some(write) = self.writing.next(), if !self.writing.is_empty() => self.written(write),
+                read = poll_optional(&mut self.reading), if self.reading.is_some() => {
+                    self.reading = None;
+                    self.read(read);
+                }
+                permit = poll_optional(&mut self.waiting_for_permit), if self.waiting_for_permit.is_some() => {
+                    self.waiting_for_permit = None;
+                    self.spare = Some(permit);
+                }
+                () = handle.signalled() => {}
+                () = &mut timer => {}
+            }
+        }
+    }
+
+    /// Reads how the last lane left its queue.
+    async fn recall(&mut self) {
+        loop {
+            match self.dispatch.store.parked(&self.keys).await {
+                Ok(parked) => {
+                    self.hold_ms = parked.hold_ms;
+                    if !self.fifo {
+                        self.cursor = parked.cursor;
+                    }
+                    return;
+                }
+                Err(error) => {
+                    tracing::debug!(%error, "reading a lane is tried again");
+                    tokio::time::sleep(STORE_AGAIN).await;
+                }
+            }
+        }
+    }
+
+    /// Takes up wake-ups and changes of the webhook.
+    fn look_around(&mut self) {
+        if self.handle.take_woken() {
+            self.more = true;
+            self.touched = true;
+            // A replay may have made something due that the known schedule does not show.
+            self.idle_since = None;
+        }
+        if !self.handle.take_changed() {
+            return;
+        }
+        self.draining = self.dispatch.is_draining();
+        match self.dispatch.registry.by_uid(&self.keys.uid) {
+            None => self.deleted = true,
+            Some(registered) if Arc::ptr_eq(&registered, &self.registered) => {}
+            Some(registered) => match Prepared::new(&registered.webhook, &self.dispatch.settings) {
+                Ok(prepared) => {
+                    let was_paused = self.paused;
+                    self.paused = !registered.webhook.delivers();
+                    self.more |= was_paused;
+                    let fifo = registered.webhook.spec.ordering == Ordering::Fifo;
+                    if fifo != self.fifo {
+                        self.reorder(fifo);
+                    }
+                    self.prepared = Arc::new(prepared);
+                    self.limiter = self.dispatch.limiter(&registered);
+                    self.registered = registered;
+                }
+                Err(error) => {
+                    tracing::error!(webhook_id = %self.webhook_id, %error, "a webhook cannot be called; it waits");
+                    self.paused = true;
+                }
+            },
+        }
+        if self.deleted {
+            for taken in self.taken.drain(..) {
+                settle_source(taken.held.home);
+            }
+            self.forget_ready();
+        }
+    }
+
+    /// Another ordering: what is in memory goes back to the queue's order.
+    fn reorder(&mut self, fifo: bool) {
+        self.forget_ready();
+        self.fifo = fifo;
+        self.cursor = EntryId::MIN;
+        self.more = true;
+        self.touched = true;
+    }
+
+    /// Drops what was read and not started: it is in the queue, and will be read again.
+    fn forget_ready(&mut self) {
+        for (held, _) in std::mem::take(&mut self.ready) {
+            if let Home::Queue(id) = held.home {
+                self.in_memory.remove(&id);
+                if held.tries.is_none() {
+                    self.cursor = self.cursor.min(id.previous());
+                } else {
+                    self.next_retry_ms = Some(0);
+                }
+                self.more = true;
+            }
+        }
+        // What a read under way brings would leave a gap behind the cursor.
+        if self.reading.take().is_some() {
+            self.more = true;
+            self.next_retry_ms = Some(0);
+        }
+    }
+
+    fn take(&mut self, offer: Offer) {
+        let held = Held {
+            event: offer.event,
+            tries: None,
+            attempts_before: 0,
+            home: Home::Source {
+                share: offer.share,
+                _permit: offer.permit,
+            },
+        };
+        if self.deleted {
+            settle_source(held.home);
+            return;
+        }
+        let now = Instant::now();
+        self.taken.push_back(Taken {
+            held,
+            since: now,
+            not_before_ms: 0,
+            store_after: now,
+        });
+    }
+
+    /// Whether attempts may be started at all.
+    fn may_send(&self) -> bool {
+        !self.paused && !self.deleted && !self.draining && self.dispatch.era.is_valid()
+    }
+
+    fn holds(&self, now_ms: u64) -> bool {
+        self.hold_ms > now_ms
+    }
+
+    /// Opens the lane for offers, or closes it.
+    fn adjust_open(&mut self) {
+        let now_ms = self.dispatch.clock.unix_ms();
+        let waiting = self.token_at.is_some() || self.denied || self.holds(now_ms);
+        let oldest = self
+            .launched
+            .front()
+            .map(|(started, _)| started.elapsed())
+            .unwrap_or_default();
+        let caught_up = !self.more && self.ready.is_empty() && self.reading.is_none();
+        let open = self.may_send()
+            && !self.fifo
+            && caught_up
+            && !waiting
+            && self.taken.iter().all(|taken| taken.not_before_ms == 0)
+            && (self.handle.is_open() || (self.taken.is_empty() && oldest <= TAKEN_UNSTARTED));
+        self.handle.set_open(open);
+        let state = match (open, self.holds(now_ms)) {
+            (true, _) => State::Open,
+            (false, false) => State::Behind,
+            (false, true) => State::Held,
+        };
+        self.shown.set(&self.dispatch.metrics, Some(state));
+    }
+
+    /// When the lane must look again; `None` if it has nothing to wait for and may end.
+    fn next_deadline(&mut self) -> Option<Instant> {
+        let now = Instant::now();
+        let now_ms = self.dispatch.clock.unix_ms();
+        let at = |ms: u64| now + Duration::from_millis(ms.saturating_sub(now_ms));
+        let mut deadline: Option<Instant> = None;
+        let mut until =
+            |other: Instant| deadline = Some(deadline.map_or(other, |known| known.min(other)));
+        for taken in self.taken.iter() {
+            until((taken.since + TAKEN_UNSTARTED).max(taken.store_after));
+            if taken.not_before_ms > now_ms {
+                until(at(taken.not_before_ms));
+            }
+        }
+        if let Some((started, _)) = self.launched.front() {
+            until(*started + TAKEN_IN_FLIGHT);
+        }
+        if let Some((_, token)) = self.token_at {
+            until(token);
+        }
+        if self.denied {
+            until(now + RECHECK);
+        }
+        if !self.flying.is_empty()
+            || !self.writing.is_empty()
+            || self.reading.is_some()
+            || self.handle.unsettled() > 0
+        {
+            // Their own completion wakes the lane; the nap bounds what a missed signal could cost.
+            until(now + NAP);
+        }
+        if deadline.is_some() {
+            self.idle_since = None;
+        }
+        let busy = deadline.is_some();
+        let mut until =
+            |other: Instant| deadline = Some(deadline.map_or(other, |known| known.min(other)));
+        if (self.more || self.next_retry_ms.is_some_and(|due| due <= now_ms))
+            && self.read_after > now
+            && self.may_send()
+        {
+            until(self.read_after);
+        }
+        if !self.may_send() {
+            // Nothing can be started; an invalid daemon looks again until its era ends or a beat succeeds.
+            if !self.paused && !self.deleted && !self.draining {
+                until(now + RECHECK);
+            }
+            return deadline;
+        }
+        // What is known to come within a nap is worth waiting for; the rest is parked.
+        let mut soonest = self.next_retry_ms.filter(|due| *due > now_ms);
+        if let Some((_, not_before)) = self.ready.front() {
+            soonest = Some(soonest.map_or(*not_before, |known| known.min(*not_before)));
+        }
+        let soonest = match (soonest, self.holds(now_ms)) {
+            (Some(due), true) => Some(due.max(self.hold_ms)),
+            (None, true) => Some(self.hold_ms),
+            (due, false) => due,
+        };
+        match soonest {
+            Some(due) if at(due) <= now + NAP || busy => {
+                until(at(due).max(now + Duration::from_millis(1)))
+            }
+            Some(_) => {}
+            None if busy => {}
+            None => {
+                let since = *self.idle_since.get_or_insert(now);
+                if now < since + LINGER {
+                    until(since + LINGER);
+                }
+            }
+        }
+        deadline
+    }
+
+    /// Parks and ends, unless something came up. True if the lane is over.
+    async fn try_to_end(&mut self) -> bool {
+        if self.deleted {
+            return self
+                .dispatch
+                .end_lane(&self.keys, &self.handle, &self.offers, None);
+        }
+        let mut due = None;
+        if self.touched {
+            let first_ready = self.ready.iter().filter_map(|(held, _)| match held.home {
+                Home::Queue(id) if held.tries.is_none() => Some(id.previous()),
+                _ => None,
+            });
+            let cursor = if self.fifo {
+                EntryId::MIN
+            } else {
+                first_ready.min().unwrap_or(self.cursor).min(self.cursor)
+            };
+            let head_due = match self.ready.front() {
+                Some((_, not_before)) if self.fifo => *not_before,
+                _ => 0,
+            };
+            let parked = Parked {
+                hold_ms: self.hold_ms.max(head_due),
+                cursor,
+            };
+            let now_ms = self.dispatch.clock.unix_ms();
+            let generation = self.dispatch.era.generation;
+            match self
+                .dispatch
+                .store
+                .park(&self.keys, parked, self.paused, now_ms, generation)
+                .await
+            {
+                Ok(next) => due = next,
+                Err(error) => {
+                    if !self.dispatch.era.ends_with(&error) {
+                        tracing::debug!(%error, "parking a lane is tried again");
+                        tokio::time::sleep(STORE_AGAIN).await;
+                    }
+                    return false;
+                }
+            }
+            let now_ms = self.dispatch.clock.unix_ms();
+            if due.is_some_and(|due| due <= now_ms) && self.may_send() {
+                // Work came in while the lane was about to sleep; an emptied queue was removed with its ids.
+                self.forget_ready();
+                self.cursor = EntryId::MIN;
+                self.more = true;
+                self.next_retry_ms = Some(0);
+                self.idle_since = None;
+                return false;
+            }
+            if due.is_none() {
+                self.cursor = EntryId::MIN;
+                self.touched = false;
+            }
+        }
+        self.dispatch
+            .end_lane(&self.keys, &self.handle, &self.offers, due)
+    }
+}
+
+impl Drop for Lane {
+    fn drop(&mut self) {
+        self.handle.set_open(false);
+        self.shown.set(&self.dispatch.metrics, None);
+        self.dispatch.lane_dropped(&self.keys, &self.handle);
+    }
+}
+
+/// A lane's state, as `pombo_lanes` counts it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum State {
+    Open,
+    Behind,
+    Held,
+}
+
+/// The state under which the lane is counted.
+struct Shown(Option<State>);
+
+impl Shown {
+    fn set(&mut self, metrics: &Metrics, state: Option<State>) {
+        if self.0 == state {
+            return;
+        }
+        let gauge = |state| match state {
+            State::Open => &metrics.lanes.open,
+            State::Behind => &metrics.lanes.behind,
+            State::Held => &metrics.lanes.held,
+        };
+        self.0.map(gauge).inspect(|gauge| gauge.dec());
+        state.map(gauge).inspect(|gauge| gauge.inc());
+        self.0 = state;
+    }
+}
+
+/// The delivery is over as far as its source is concerned.
+fn settle_source(home: Home) {
+    if let Home::Source { share, .. } = home {
+        share.settled();
+    }
+}
+
+async fn poll_optional<T>(future: &mut Option<Boxed<T>>) -> T {
+    match future {
+        Some(future) => future.await,
+        None => std::future::pending().await,
+    }
+}

@@ -1,0 +1,336 @@
+//! Starting attempts, and what becomes of a delivery when its attempt is over.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use prometheus::IntGauge;
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::Instant;
+
+use super::{Held, Home, Lane, TAKEN_IN_FLIGHT, TAKEN_UNSTARTED, settle_source};
+use crate::delivery::{DeadReason, Tries};
+use crate::dispatch::attempt::{Attempted, attempt};
+use crate::outcome::{AttemptResult, Outcome};
+use crate::retry::Next;
+
+/// The most that is kept of an error's text.
+const LONGEST_ERROR: usize = 300;
+
+/// A delivery in flight.
+pub(super) struct Flight {
+    pub held: Held,
+    /// Its store is under way: what lands is held until the reply.
+    pub storing: bool,
+    pub landed: Option<Attempted>,
+}
+
+/// The first bytes of a last answer.
+pub(super) type Answer = Option<Bytes>;
+
+/// Counts an attempt for as long as it is in flight, however it ends.
+struct InFlight(IntGauge);
+
+impl InFlight {
+    fn new(gauge: &IntGauge) -> InFlight {
+        gauge.inc();
+        InFlight(gauge.clone())
+    }
+}
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
+}
+
+/// An attempt that is over.
+pub(super) struct Landed {
+    pub number: u64,
+    pub attempted: Attempted,
+}
+
+impl Lane {
+    /// Starts what can be started now.
+    pub(super) fn start_attempts(&mut self) {
+        self.denied = false;
+        let now_ms = self.dispatch.clock.unix_ms();
+        if !self.may_send() || self.holds(now_ms) {
+            return;
+        }
+        if self.token_at.is_some_and(|(_, at)| Instant::now() < at) {
+            return;
+        }
+        let most = if self.fifo {
+            1
+        } else {
+            self.prepared.max_in_flight
+        };
+        // A fifo lane's failed head is being scheduled: nothing else may start meanwhile.
+        while self.flights.len() < most && (!self.fifo || self.writing.is_empty()) {
+            let from_queue = self
+                .ready
+                .front()
+                .is_some_and(|(_, not_before)| *not_before <= now_ms);
+            let from_taken = self
+                .taken
+                .front()
+                .is_some_and(|taken| taken.not_before_ms <= now_ms);
+            if !from_queue && !from_taken {
+                return;
+            }
+            let Some(permit) = self.permit() else { return };
+            if !self.token() {
+                self.spare = Some(permit);
+                return;
+            }
+            let held = if from_queue {
+                self.ready.pop_front().map(|(held, _)| held)
+            } else {
+                self.taken.pop_front().map(|taken| taken.held)
+            };
+            if let Some(held) = held {
+                self.launch(held, permit);
+            }
+        }
+        self.spare = None;
+    }
+
+    /// A part of the shared in-flight cap: a lane may hold no more than what is still free, so that a few hanging
+    /// receivers can never have it all, and one that holds none waits in line for its first.
+    fn permit(&mut self) -> Option<OwnedSemaphorePermit> {
+        if let Some(permit) = self.spare.take() {
+            return Some(permit);
+        }
+        let slots = &self.dispatch.slots;
+        if self.flights.is_empty() {
+            if let Ok(permit) = slots.clone().try_acquire_owned() {
+                return Some(permit);
+            }
+            if self.waiting_for_permit.is_none() {
+                let slots = slots.clone();
+                self.waiting_for_permit = Some(Box::pin(async move {
+                    match slots.acquire_owned().await {
+                        Ok(permit) => permit,
+                        // The cap is never closed; were it, nothing would start any more.
+                        Err(_) => std::future::pending().await,
+                    }
+                }));
+            }
+            self.denied = true;
+            return None;
+        }
+        if self.flights.len() < slots.available_permits()
+            && let Ok(permit) = slots.clone().try_acquire_owned()
+        {
+            return Some(permit);
+        }
+        self.denied = true;
+        None
+    }
+
+    /// A token of the rate limit.
+    fn token(&mut self) -> bool {
+        let Some(limiter) = &self.limiter else {
+            return true;
+        };
+        match limiter.take() {
+            Ok(()) => {
+                if let Some((since, _)) = self.token_at.take() {
+                    self.dispatch
+                        .metrics
+                        .rate_limited_seconds_total
+                        .inc_by(since.elapsed().as_secs_f64());
+                }
+                true
+            }
+            Err(wait) => {
+                let now = Instant::now();
+                let since = self.token_at.map_or(now, |(since, _)| since);
+                self.token_at = Some((since, now + wait));
+                false
+            }
+        }
+    }
+
+    fn launch(&mut self, held: Held, permit: OwnedSemaphorePermit) {
+        if !self.prepared.can_carry(&held.event) {
+            drop(permit);
+            self.bury(held, DeadReason::NotJson, None);
+            return;
+        }
+        let number = self.next_flight;
+        self.next_flight += 1;
+        if matches!(held.home, Home::Source { .. }) {
+            self.launched.push_back((Instant::now(), number));
+        }
+        let attempts = held
+            .tries
+            .as_ref()
+            .map_or(held.attempts_before, |tries| tries.attempts);
+        let made = attempt(
+            self.dispatch.http.clone(),
+            self.dispatch.clock.clone(),
+            self.dispatch.metrics.clone(),
+            self.prepared.clone(),
+            held.event.clone(),
+            self.webhook_id.clone(),
+            attempts + 1,
+        );
+        let in_flight = InFlight::new(&self.dispatch.metrics.in_flight);
+        self.flying.push(Box::pin(async move {
+            let attempted = made.await;
+            drop(permit);
+            drop(in_flight);
+            Landed { number, attempted }
+        }));
+        self.flights.insert(
+            number,
+            Flight {
+                held,
+                storing: false,
+                landed: None,
+            },
+        );
+    }
+
+    /// Stores taken deliveries that wait or fly for too long, and, when nothing may be sent, all that wait.
+    pub(super) fn store_what_lingers(&mut self) {
+        let now = Instant::now();
+        let blocked = !self.may_send() && (self.paused || self.draining);
+        let held_up =
+            blocked || self.token_at.is_some() || self.holds(self.dispatch.clock.unix_ms());
+        let lingers = self.taken.front().is_some_and(|taken| {
+            taken.store_after <= now && (held_up || now >= taken.since + TAKEN_UNSTARTED)
+        });
+        if lingers && !self.deleted {
+            let all = std::mem::take(&mut self.taken)
+                .into_iter()
+                .map(|taken| taken.held)
+                .collect();
+            self.store_taken(all);
+        }
+        while let Some((started, number)) = self.launched.front().copied() {
+            let flying = self
+                .flights
+                .get_mut(&number)
+                .filter(|flight| !flight.storing);
+            let Some(flight) =
+                flying.filter(|flight| matches!(flight.held.home, Home::Source { .. }))
+            else {
+                self.launched.pop_front();
+                continue;
+            };
+            if now < started + TAKEN_IN_FLIGHT {
+                return;
+            }
+            self.launched.pop_front();
+            flight.storing = true;
+            self.store_flight(number);
+        }
+    }
+
+    pub(super) fn landed(&mut self, landed: Landed) {
+        let Some(flight) = self.flights.get_mut(&landed.number) else {
+            return;
+        };
+        if flight.storing {
+            flight.landed = Some(landed.attempted);
+            return;
+        }
+        if let Some(flight) = self.flights.remove(&landed.number) {
+            self.judge(flight.held, landed.attempted);
+        }
+    }
+
+    /// What the outcome of an attempt means for its delivery.
+    pub(super) fn judge(&mut self, mut held: Held, attempted: Attempted) {
+        if self.deleted {
+            settle_source(held.home);
+            return;
+        }
+        let now_ms = self.dispatch.clock.unix_ms();
+        let outcome = attempted.result.outcome(now_ms);
+        if outcome == Outcome::Delivered {
+            self.delivered(held, now_ms);
+            return;
+        }
+        let mut tries = held.tries.take().unwrap_or(Tries {
+            attempts: held.attempts_before,
+            first_attempt_ms: attempted.started_ms,
+            ..Tries::default()
+        });
+        tries.attempts += 1;
+        tries.since_replay += 1;
+        tries.last_attempt_ms = attempted.started_ms;
+        tries.last_status = attempted.result.status();
+        tries.last_error = shortened(&attempted.result.describe());
+        let answer = answer_of(&attempted.result);
+        let webhook_id = &self.webhook_id;
+        let (next, not_before_ms) = match outcome {
+            Outcome::Failed { not_before_ms, .. } => {
+                let next = self.prepared.retry.next(
+                    tries.since_replay,
+                    tries.first_attempt_ms,
+                    not_before_ms,
+                    self.dispatch.clock.random_unit(),
+                    now_ms,
+                );
+                (next, not_before_ms)
+            }
+            Outcome::Gone | Outcome::Delivered => (Next::GiveUp(DeadReason::Gone), None),
+        };
+        tracing::debug!(
+            %webhook_id, event_id = %held.event.id, attempt = tries.attempts, error = %tries.last_error,
+            "an attempt failed"
+        );
+        if let Some(not_before_ms) = not_before_ms {
+            self.hold_ms = self.hold_ms.max(not_before_ms);
+        }
+        held.tries = Some(tries);
+        match next {
+            Next::At(due_ms) => {
+                self.dispatch.metrics.retries_total.inc();
+                self.retry(held, due_ms);
+            }
+            Next::GiveUp(reason) => {
+                if reason == DeadReason::Gone {
+                    self.dispatch
+                        .disable(&self.registered, "the receiver answered 410 Gone");
+                }
+                self.bury(held, reason, Some(answer));
+            }
+        }
+    }
+
+    fn delivered(&mut self, held: Held, now_ms: u64) {
+        let metrics = &self.dispatch.metrics;
+        metrics.delivered(Duration::from_millis(
+            now_ms.saturating_sub(held.event.arrived_ms),
+        ));
+        match held.home {
+            Home::Source { share, .. } => share.settled(),
+            Home::Queue(id) => {
+                self.in_memory.remove(&id);
+                self.dispatch
+                    .remove(&self.keys, id, held.tries.is_some(), &self.handle);
+            }
+        }
+    }
+}
+
+fn answer_of(result: &AttemptResult) -> Bytes {
+    match result {
+        AttemptResult::Answer { body_start, .. } => {
+            Bytes::copy_from_slice(&body_start[..body_start.len().min(1_024)])
+        }
+        AttemptResult::Failure { .. } => Bytes::new(),
+    }
+}
+
+fn shortened(text: &str) -> String {
+    let mut end = text.len().min(LONGEST_ERROR);
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    text[..end].to_owned()
+}

@@ -1,0 +1,198 @@
+//! Reading the lane's queue: windows of what came in, by turns with retries that are due.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::{Held, Home, Lane};
+use crate::delivery::Tries;
+use crate::event::EntryId;
+use crate::store::StoreError;
+use crate::store::lane::{DueRetries, Window};
+
+/// The size of a lane's first window: small, because how large its deliveries are is not known yet.
+pub(super) const FIRST_WINDOW: usize = 16;
+/// The most entries of a window, and the bytes that it aims at.
+const MOST_ENTRIES: usize = 200;
+const AIM_BYTES: usize = 256 * 1024;
+/// Retries read at a time, beyond those in memory.
+const RETRIES: usize = 64;
+/// A lane reads on when it has fewer than this ready.
+const LOW_WATER: usize = 64;
+/// The pause after a failed read.
+const READ_AGAIN: Duration = Duration::from_millis(200);
+/// An entry that cannot be read is looked at again after this: a daemon of the version that wrote it may come.
+const UNREADABLE_AGAIN_MS: u64 = 3_600_000;
+
+/// A read that is over.
+pub(super) enum Read {
+    Window(Result<Window, StoreError>),
+    Retries(Result<DueRetries, StoreError>),
+    /// When a fifo lane's head is due.
+    Head(EntryId, Result<Option<(u64, Tries)>, StoreError>),
+}
+
+impl Lane {
+    /// Starts the next read, if one is wanted.
+    pub(super) fn start_reading(&mut self) {
+        if self.reading.is_some() || !self.may_send() || Instant::now() < self.read_after {
+            return;
+        }
+        let now_ms = self.dispatch.clock.unix_ms();
+        if self.holds(now_ms) {
+            return;
+        }
+        let low = if self.fifo {
+            1
+        } else {
+            LOW_WATER.min(self.window_count)
+        };
+        if self.ready.len() >= low {
+            return;
+        }
+        let (store, keys) = (self.dispatch.store.clone(), self.keys.clone());
+        let retries = !self.fifo && self.next_retry_ms.is_some_and(|due| due <= now_ms);
+        if retries && (self.read_retries_next || !self.more) {
+            self.read_retries_next = false;
+            let count = RETRIES + self.in_memory.len();
+            self.reading = Some(Box::pin(async move {
+                Read::Retries(store.due_retries(&keys, now_ms, count).await)
+            }));
+        } else if self.more {
+            self.read_retries_next = true;
+            let (after, count, fifo) = (self.cursor, self.window_count, self.fifo);
+            self.reading = Some(Box::pin(async move {
+                Read::Window(store.window(&keys, after, count, fifo).await)
+            }));
+        }
+    }
+
+    pub(super) fn read(&mut self, read: Read) {
+        self.touched = true;
+        match read {
+            Read::Window(Ok(window)) => self.window(window),
+            Read::Retries(Ok(due)) => self.retries(due),
+            Read::Head(id, Ok(schedule)) => self.head(id, schedule),
+            Read::Head(id, Err(error)) => {
+                // Without its schedule the head must not start: read it again with the rest.
+                self.failed(&error);
+                self.forget_ready();
+                self.cursor = self.cursor.min(id.previous());
+                self.more = true;
+            }
+            Read::Window(Err(error)) | Read::Retries(Err(error)) => self.failed(&error),
+        }
+    }
+
+    fn failed(&mut self, error: &StoreError) {
+        if !self.dispatch.era.ends_with(error) {
+            tracing::debug!(webhook_id = %self.webhook_id, %error, "reading a queue is tried again");
+            self.read_after = Instant::now() + READ_AGAIN;
+        }
+    }
+
+    fn window(&mut self, window: Window) {
+        if let Some(last) = window.last {
+            self.cursor = self.cursor.max(last);
+        }
+        // A wake-up during the read has raised `more` again; look_around takes it up.
+        self.more = !window.at_end;
+        let (count, bytes) = window
+            .deliveries
+            .iter()
+            .fold((0usize, 0usize), |(count, bytes), (delivery, _)| {
+                (count + 1, bytes + delivery.size)
+            });
+        if let Some(average) = bytes.checked_div(count) {
+            self.window_count = (AIM_BYTES / average.max(1)).clamp(1, MOST_ENTRIES);
+        }
+        for (delivery, due) in window.deliveries {
+            if !self.in_memory.insert(delivery.id) {
+                continue;
+            }
+            let held = Held {
+                event: delivery.event,
+                tries: None,
+                attempts_before: delivery.attempts_before,
+                home: Home::Queue(delivery.id),
+            };
+            // Only a fifo lane is given what is scheduled: it waits for its head, wherever that is.
+            self.ready
+                .push_back((held, if due.is_some() { u64::MAX } else { 0 }));
+        }
+        self.postpone(window.unreadable);
+        self.ask_for_head();
+    }
+
+    /// A fifo lane's head that is scheduled needs its schedule and tries before it can go on.
+    pub(super) fn ask_for_head(&mut self) {
+        if !self.fifo || self.reading.is_some() {
+            return;
+        }
+        let Some((
+            Held {
+                home: Home::Queue(id),
+                ..
+            },
+            u64::MAX,
+        )) = self.ready.front()
+        else {
+            return;
+        };
+        let (store, keys, id) = (self.dispatch.store.clone(), self.keys.clone(), *id);
+        self.reading = Some(Box::pin(async move {
+            Read::Head(id, store.schedule_of(&keys, id).await)
+        }));
+    }
+
+    fn head(&mut self, id: EntryId, schedule: Option<(u64, Tries)>) {
+        if let Some((held, not_before)) = self.ready.front_mut()
+            && matches!(held.home, Home::Queue(head) if head == id)
+        {
+            match schedule {
+                Some((due_ms, tries)) => {
+                    *not_before = due_ms;
+                    held.tries = Some(tries);
+                }
+                None => *not_before = 0,
+            }
+        }
+    }
+
+    fn retries(&mut self, due: DueRetries) {
+        self.next_retry_ms = due.next_ms;
+        let mut found = false;
+        for (delivery, tries) in due.deliveries {
+            if !self.in_memory.insert(delivery.id) {
+                continue;
+            }
+            found = true;
+            let held = Held {
+                event: delivery.event,
+                tries: Some(tries),
+                attempts_before: delivery.attempts_before,
+                home: Home::Queue(delivery.id),
+            };
+            self.ready.push_back((held, 0));
+        }
+        if found {
+            // There may be more that are due than one read brings.
+            self.next_retry_ms = Some(0);
+        }
+        self.postpone(due.unreadable);
+    }
+
+    /// Entries that cannot be read stay where they are, and are told of, once an hour.
+    fn postpone(&mut self, unreadable: Vec<(EntryId, String)>) {
+        for (id, reason) in unreadable {
+            tracing::error!(webhook_id = %self.webhook_id, queue_id = %id, %reason, "a queued delivery cannot be read; it stays in the queue");
+            let due_ms = self.dispatch.clock.unix_ms() + UNREADABLE_AGAIN_MS;
+            let tries = Tries {
+                last_error: reason,
+                ..Tries::default()
+            };
+            self.in_memory.insert(id);
+            self.write_schedule(id, due_ms, tries);
+        }
+    }
+}

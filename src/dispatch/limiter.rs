@@ -1,0 +1,152 @@
+//! A webhook's rate limit: at most `burst` + rate × time in any stretch of time, across lanes and hand-overs.
+
+use std::num::NonZeroU32;
+use std::time::Duration;
+
+use governor::clock::{Clock as GovernorClock, Reference};
+use governor::middleware::NoOpMiddleware;
+use governor::nanos::Nanos;
+use governor::state::{InMemoryState, NotKeyed};
+use governor::{Quota, RateLimiter};
+
+use crate::clock::Clock;
+use crate::webhook::RateLimit;
+
+/// The daemon's monotonic clock as the `governor` crate wants it.
+#[derive(Clone)]
+struct Monotonic(Clock);
+
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+struct Moment(Duration);
+
+impl Reference for Moment {
+    fn duration_since(&self, earlier: Self) -> Nanos {
+        self.0.saturating_sub(earlier.0).into()
+    }
+
+    fn saturating_sub(&self, duration: Nanos) -> Self {
+        Moment(self.0.saturating_sub(duration.into()))
+    }
+}
+
+impl std::ops::Add<Nanos> for Moment {
+    type Output = Moment;
+
+    fn add(self, other: Nanos) -> Moment {
+        Moment(self.0 + Duration::from(other))
+    }
+}
+
+impl GovernorClock for Monotonic {
+    type Instant = Moment;
+
+    fn now(&self) -> Moment {
+        Moment(self.0.monotonic())
+    }
+}
+
+/// A token bucket.
+pub struct Limiter {
+    bucket: RateLimiter<NotKeyed, InMemoryState, Monotonic, NoOpMiddleware<Moment>>,
+    clock: Clock,
+    limit: RateLimit,
+}
+
+impl Limiter {
+    /// A bucket for `limit`: full, or dry when another owner may have spent the burst just now.
+    pub fn new(limit: RateLimit, dry: bool, clock: &Clock) -> Limiter {
+        let burst = NonZeroU32::new(limit.burst).unwrap_or(NonZeroU32::MIN);
+        // The rate is checked to be above zero where webhooks are validated; one a day stands in for nonsense.
+        let period = Duration::try_from_secs_f64(1.0 / limit.per_second)
+            .ok()
+            .filter(|period| !period.is_zero())
+            .unwrap_or(Duration::from_secs(86_400));
+        let quota = Quota::with_period(period)
+            .unwrap_or(Quota::per_second(burst))
+            .allow_burst(burst);
+        let bucket = RateLimiter::direct_with_clock(quota, Monotonic(clock.clone()));
+        if dry {
+            // A whole burst always fits an untouched bucket.
+            let _ = bucket.check_n(burst);
+        }
+        Limiter {
+            bucket,
+            clock: clock.clone(),
+            limit,
+        }
+    }
+
+    /// The limit that it keeps.
+    pub fn limit(&self) -> &RateLimit {
+        &self.limit
+    }
+
+    /// Takes a token, or says how long until there is one.
+    ///
+    /// # Errors
+    ///
+    /// The time to wait, at least a microsecond.
+    pub fn take(&self) -> Result<(), Duration> {
+        self.bucket.check().map_err(|not_until| {
+            not_until
+                .wait_time_from(Moment(self.clock.monotonic()))
+                .max(Duration::from_micros(1))
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn sent_until(limiter: &Limiter, advance: &mut dyn FnMut(Duration), until: Duration) -> u32 {
+        let (mut sent, mut passed) = (0, Duration::ZERO);
+        loop {
+            match limiter.take() {
+                Ok(()) => sent += 1,
+                Err(wait) => {
+                    if passed + wait > until {
+                        return sent;
+                    }
+                    passed += wait;
+                    advance(wait);
+                }
+            }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_greedy_sender_never_beats_the_limit_and_wastes_nothing(
+            per_second in 0.5f64..500.0, burst in 1u32..50, seconds in 1u64..20,
+        ) {
+            let (clock, simulated) = Clock::simulated(0, 1);
+            let limiter = Limiter::new(RateLimit { per_second, burst }, false, &clock);
+            let sent = sent_until(&limiter, &mut |wait| simulated.advance(wait), Duration::from_secs(seconds));
+            let allowed = f64::from(burst) + per_second * seconds as f64;
+            prop_assert!(f64::from(sent) <= allowed + 1e-6, "{sent} sent, {allowed} allowed");
+            prop_assert!(f64::from(sent) >= allowed - 1.5, "{sent} sent, {allowed} allowed");
+        }
+    }
+
+    #[test]
+    fn a_dry_bucket_has_no_burst_to_give() {
+        let (clock, simulated) = Clock::simulated(0, 1);
+        let limiter = Limiter::new(
+            RateLimit {
+                per_second: 10.0,
+                burst: 5,
+            },
+            true,
+            &clock,
+        );
+        let sent = sent_until(
+            &limiter,
+            &mut |wait| simulated.advance(wait),
+            Duration::from_secs(1),
+        );
+        assert!((9..=10).contains(&sent), "{sent}");
+    }
+}

@@ -1,0 +1,371 @@
+//! Fan-out: who wants an event, and where each of its deliveries goes.
+//!
+//! Each delivery is offered to its lane; what the lane does not take is queued by the writer of its shard, one batch
+//! at a time, so that a webhook's deliveries are queued in the order of their events. A batch that Redis does not take
+//! is tried again in its place: until it is stored, the source entries are its home, and they stay pending.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use crate::clock::Clock;
+use crate::delivery::{DeadReason, Tries, delivery_id};
+use crate::dispatch::Dispatch;
+use crate::event::Event;
+use crate::logging::StateLog;
+use crate::membership::Era;
+use crate::metrics::Metrics;
+use crate::registry::{Registered, Registry};
+use crate::settings::Settings;
+use crate::source::ticket::Share;
+use crate::store::dead::{Buried, Ending};
+use crate::store::queue::Enqueue;
+use crate::store::{Store, StoreError};
+
+/// Deliveries that may wait for their shard's writer, over all shards; the reader of a source waits beyond that.
+const MOST_WAITING: usize = 20_000;
+/// Most deliveries and bytes of one batch. A transaction holds up everybody else on the server while it runs.
+const BATCH: usize = 500;
+const BATCH_BYTES: usize = 2 * 1024 * 1024;
+/// The pause before a batch that failed is tried again, at first and at most.
+const AGAIN_FIRST: Duration = Duration::from_millis(50);
+const AGAIN_LONGEST: Duration = Duration::from_secs(1);
+
+/// A delivery that waits for its shard's writer.
+struct Waiting {
+    to: Arc<Registered>,
+    event: Arc<Event>,
+    share: Share,
+    _permit: OwnedSemaphorePermit,
+}
+
+/// The queue of one shard's writer.
+struct Writer {
+    waiting: Mutex<Queue>,
+}
+
+#[derive(Default)]
+struct Queue {
+    deliveries: VecDeque<Waiting>,
+    running: bool,
+    /// At most so many deliveries are in a webhook's queue, as far as this writer knows: it counts what it adds and
+    /// looks again before it believes that the bound is reached.
+    lengths: HashMap<Arc<str>, u64>,
+}
+
+/// See the module's own words.
+pub struct Fanout {
+    store: Store,
+    settings: Arc<Settings>,
+    clock: Clock,
+    metrics: Arc<Metrics>,
+    era: Arc<Era>,
+    registry: Arc<Registry>,
+    dispatch: Arc<Dispatch>,
+    writers: Vec<Writer>,
+    room: Arc<Semaphore>,
+    state: StateLog,
+}
+
+impl Fanout {
+    /// The fan-out of one era.
+    pub fn new(
+        store: Store,
+        settings: Arc<Settings>,
+        clock: Clock,
+        metrics: Arc<Metrics>,
+        era: Arc<Era>,
+        registry: Arc<Registry>,
+        dispatch: Arc<Dispatch>,
+    ) -> Arc<Fanout> {
+        Arc::new(Fanout {
+            writers: (0..store.shards())
+                .map(|_| Writer {
+                    waiting: Mutex::default(),
+                })
+                .collect(),
+            room: Arc::new(Semaphore::new(MOST_WAITING)),
+            state: StateLog::severe("queueing of deliveries"),
+            store,
+            settings,
+            clock,
+            metrics,
+            era,
+            registry,
+            dispatch,
+        })
+    }
+
+    /// Hands out the deliveries of one event. Returns how many there are. `share` is the event's own: it is settled
+    /// when all have been handed out.
+    pub async fn deliver(self: &Arc<Fanout>, event: Event, share: Share) -> usize {
+        let mut wanted = Vec::new();
+        self.registry
+            .matching(&event.tenant, &event.event_type, &mut wanted);
+        let event = Arc::new(event);
+        let deliveries = wanted.len();
+        for to in wanted {
+            let offered = self.dispatch.offer(&to, &event, share.another());
+            if let Err(refused) = offered {
+                self.queue(to, event.clone(), refused).await;
+            }
+        }
+        share.settled();
+        self.metrics
+            .fanout_deliveries_total
+            .inc_by(deliveries as u64);
+        deliveries
+    }
+
+    async fn queue(self: &Arc<Fanout>, to: Arc<Registered>, event: Arc<Event>, share: Share) {
+        // The semaphore is never closed; were it, the dropped share would keep the event pending.
+        let Ok(permit) = self.room.clone().acquire_owned().await else {
+            return;
+        };
+        let shard = to.shard;
+        let Some(writer) = self.writers.get(usize::from(shard)) else {
+            return;
+        };
+        let mut queue = writer
+            .waiting
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        queue.deliveries.push_back(Waiting {
+            to,
+            event,
+            share,
+            _permit: permit,
+        });
+        if !queue.running {
+            queue.running = true;
+            let fanout = self.clone();
+            tokio::spawn(async move {
+                tokio::select! {
+                    biased;
+                    _ = fanout.era.ended() => {}
+                    () = fanout.write(shard) => {}
+                }
+            });
+        }
+    }
+
+    /// Whether nothing waits for a writer.
+    pub fn is_idle(&self) -> bool {
+        self.room.available_permits() == MOST_WAITING
+    }
+
+    /// Queues what waits for `shard`, batch after batch, until nothing does.
+    async fn write(&self, shard: u16) {
+        let Some(writer) = self.writers.get(usize::from(shard)) else {
+            return;
+        };
+        loop {
+            let batch = {
+                let mut queue = writer
+                    .waiting
+                    .lock()
+                    .unwrap_or_else(PoisonError::into_inner);
+                let (mut batch, mut bytes) = (Vec::new(), 0);
+                while batch.len() < BATCH && bytes < BATCH_BYTES {
+                    let Some(waiting) = queue.deliveries.pop_front() else {
+                        break;
+                    };
+                    bytes += waiting.event.payload.len();
+                    batch.push(waiting);
+                }
+                if batch.is_empty() {
+                    queue.running = false;
+                    return;
+                }
+                batch
+            };
+            let mut pause = AGAIN_FIRST;
+            let mut batch = Some(batch);
+            while let Some(waiting) = batch.take() {
+                match self.write_batch(shard, waiting).await {
+                    Ok(()) => {
+                        self.state.well();
+                    }
+                    Err((error, waiting)) => {
+                        if self.era.ends_with(&error) {
+                            return;
+                        }
+                        self.state.trouble("refused", &error);
+                        tokio::time::sleep(pause).await;
+                        pause = (pause * 2).min(AGAIN_LONGEST);
+                        batch = Some(waiting);
+                    }
+                }
+            }
+        }
+    }
+
+    async fn write_batch(
+        &self,
+        shard: u16,
+        batch: Vec<Waiting>,
+    ) -> Result<(), (StoreError, Vec<Waiting>)> {
+        let (fitting, mut over) = match self.sort_by_bound(shard, batch).await {
+            Ok(sorted) => sorted,
+            Err(failed) => return Err(failed),
+        };
+        let entries: Vec<Enqueue> = fitting
+            .iter()
+            .map(|waiting| Enqueue {
+                uid: waiting.to.uid.clone(),
+                event: waiting.event.clone(),
+            })
+            .collect();
+        if !entries.is_empty() {
+            let now_ms = self.clock.unix_ms();
+            if let Err(error) = self
+                .store
+                .enqueue(shard, &entries, now_ms, self.era.generation)
+                .await
+            {
+                let mut back = fitting;
+                back.append(&mut over);
+                return Err((error, back));
+            }
+        }
+        self.metrics
+            .fanout_queued_total
+            .inc_by(entries.len() as u64);
+        let mut woken: Vec<Arc<str>> = Vec::new();
+        for waiting in fitting {
+            waiting.share.settled();
+            if !woken.contains(&waiting.to.uid) {
+                woken.push(waiting.to.uid.clone());
+            }
+        }
+        if self.era.owned(shard).is_some() {
+            woken.iter().for_each(|uid| self.dispatch.wake(shard, uid));
+        } else {
+            let uids: Vec<String> = woken.iter().map(|uid| uid.to_string()).collect();
+            if let Err(error) = self.store.wake_owner(shard, &uids).await {
+                // The owner's sweep finds them.
+                tracing::debug!(%error, "an owner could not be woken");
+            }
+        }
+        self.bury_over_bound(shard, over).await
+    }
+
+    /// Parts the batch into what its queues can hold and what they cannot.
+    async fn sort_by_bound(
+        &self,
+        shard: u16,
+        batch: Vec<Waiting>,
+    ) -> Result<(Vec<Waiting>, Vec<Waiting>), (StoreError, Vec<Waiting>)> {
+        let most = self.settings.queue.max_deliveries;
+        let Some(writer) = self.writers.get(usize::from(shard)) else {
+            return Ok((batch, Vec::new()));
+        };
+        let mut added: HashMap<Arc<str>, u64> = HashMap::new();
+        for waiting in &batch {
+            *added.entry(waiting.to.uid.clone()).or_default() += 1;
+        }
+        let unsure: Vec<Arc<str>> = {
+            let queue = writer
+                .waiting
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner);
+            let fits = |(uid, count): &(&Arc<str>, &u64)| {
+                queue
+                    .lengths
+                    .get(*uid)
+                    .is_some_and(|length| length + **count <= most)
+            };
+            added
+                .iter()
+                .filter(|entry| !fits(entry))
+                .map(|(uid, _)| uid.clone())
+                .collect()
+        };
+        if !unsure.is_empty() {
+            let lengths = match self.store.queue_lengths(shard, &unsure).await {
+                Ok(lengths) => lengths,
+                Err(error) => return Err((error, batch)),
+            };
+            let mut queue = writer
+                .waiting
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner);
+            if queue.lengths.len() > 10_000 {
+                queue.lengths.clear();
+            }
+            queue.lengths.extend(unsure.into_iter().zip(lengths));
+        }
+        let mut queue = writer
+            .waiting
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let (mut fitting, mut over) = (Vec::with_capacity(batch.len()), Vec::new());
+        for waiting in batch {
+            let length = queue.lengths.entry(waiting.to.uid.clone()).or_default();
+            if *length < most {
+                *length += 1;
+                fitting.push(waiting);
+            } else {
+                over.push(waiting);
+            }
+        }
+        Ok((fitting, over))
+    }
+
+    /// Dead-letters what its webhook's full queue cannot hold.
+    async fn bury_over_bound(
+        &self,
+        shard: u16,
+        over: Vec<Waiting>,
+    ) -> Result<(), (StoreError, Vec<Waiting>)> {
+        let mut over = VecDeque::from(over);
+        while let Some(waiting) = over.pop_front() {
+            let webhook_id = &waiting.to.webhook.spec.id;
+            let ending = Ending {
+                webhook_id: webhook_id.clone(),
+                delivery_id: delivery_id(webhook_id, &waiting.event.stream, waiting.event.entry_id),
+                reason: DeadReason::QueueFull,
+                tries: Tries {
+                    last_error: format!(
+                        "its queue holds {} deliveries",
+                        self.settings.queue.max_deliveries
+                    ),
+                    ..Tries::default()
+                },
+                answer: bytes::Bytes::new(),
+                at_ms: self.clock.unix_ms(),
+            };
+            let caps = &self.settings.dead_letters;
+            let generation = self.era.generation;
+            match self
+                .store
+                .bury(
+                    shard,
+                    &waiting.to.uid,
+                    None,
+                    &waiting.event,
+                    &ending,
+                    caps,
+                    generation,
+                )
+                .await
+            {
+                Ok(buried) => {
+                    self.metrics.dead(DeadReason::QueueFull.as_str());
+                    self.dispatch.note_buried(shard, &waiting.to.uid);
+                    if let Buried::Kept(dropped) = buried {
+                        self.dispatch.dead_letters_dropped(&waiting.to, dropped);
+                    }
+                    waiting.share.settled();
+                }
+                Err(error) => {
+                    over.push_front(waiting);
+                    return Err((error, over.into()));
+                }
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,48 @@
+//! The metrics of one configured source, resolved once.
+
+use prometheus::{Gauge, IntCounter, IntGauge, IntGaugeVec};
+
+use super::Metrics;
+
+/// What the readers of one configured source count. All streams that its glob finds share it.
+#[derive(Debug, Clone)]
+pub struct SourceMetrics {
+    /// Events that at least one webhook wanted.
+    pub routed: IntCounter,
+    /// Events that nobody wanted.
+    pub unmatched: IntCounter,
+    /// Entries that could not be read as events.
+    pub rejected: IntCounter,
+    /// Entries that the platform trimmed too early.
+    pub lost: IntCounter,
+    /// Entries not given to the group yet.
+    pub lag_entries: IntGauge,
+    /// Age of the oldest of them, in seconds.
+    pub lag_seconds: Gauge,
+    name: String,
+    stopped: IntGaugeVec,
+}
+
+impl SourceMetrics {
+    pub(super) fn new(metrics: &Metrics, name: &str) -> Self {
+        let events = |outcome| metrics.events_total.with_label_values(&[name, outcome]);
+        SourceMetrics {
+            routed: events("routed"),
+            unmatched: events("unmatched"),
+            rejected: events("rejected"),
+            lost: metrics.events_lost_total.with_label_values(&[name]),
+            lag_entries: metrics.source_lag_entries.with_label_values(&[name]),
+            lag_seconds: metrics.source_lag_seconds.with_label_values(&[name]),
+            name: name.to_owned(),
+            stopped: metrics.source_stopped.clone(),
+        }
+    }
+
+    /// Says whether reading stands still for `reason`, one of the source's own constants. A reason
+    /// appears with its first stop and then stays, at 0 or 1.
+    pub fn stopped(&self, reason: &'static str, stopped: bool) {
+        self.stopped
+            .with_label_values(&[self.name.as_str(), reason])
+            .set(i64::from(stopped));
+    }
+}

@@ -1,0 +1,137 @@
+//! Signatures of deliveries, made and verified.
+//!
+//! Two kinds stand side by side: one header of the operator's choosing in one of the [`Scheme`]s, and
+//! the trio of headers of the Standard Webhooks specification.
+
+use std::fmt;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use hmac::{Hmac, KeyInit, Mac};
+use serde::{Deserialize, Serialize};
+use sha2::Sha256;
+
+use crate::settings::Secret;
+
+mod verification;
+
+pub use verification::{VerifyError, verify, verify_standard};
+
+#[cfg(test)]
+mod tests;
+
+/// What generated secrets begin with, and what is cut off before the base64 of a Standard Webhooks key.
+const SECRET_PREFIX: &str = "whsec_";
+
+/// How the operator's own header is made; always HMAC-SHA256 with the secret's whole text as the key.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Scheme {
+    /// `t=<unix seconds>,v1=<hex over "<t>.<body>">`, with a `v1` for each secret while one rotates.
+    #[default]
+    Timestamped,
+    /// `sha256=<hex over the body>`.
+    Sha256,
+    /// The hex over the body, and nothing else.
+    Hex,
+}
+
+/// A webhook's secrets, made ready to sign: the keys are worked into the hash once, and each signature
+/// starts from a copy of that.
+#[derive(Clone)]
+pub struct SigningKeys {
+    whole: Vec<Hmac<Sha256>>,
+    standard: Vec<Hmac<Sha256>>,
+}
+
+impl fmt::Debug for SigningKeys {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SigningKeys")
+            .field("secrets", &self.whole.len())
+            .finish_non_exhaustive()
+    }
+}
+
+impl SigningKeys {
+    /// Prepares the secrets, of which the newest comes first.
+    pub fn new(secrets: &[Secret]) -> Self {
+        SigningKeys {
+            whole: secrets
+                .iter()
+                .map(|secret| keyed(secret.expose().as_bytes()))
+                .collect(),
+            standard: standard_keys(secrets),
+        }
+    }
+
+    /// The value of the operator's header. `Timestamped` signs with every secret, the others, which
+    /// have room for one signature only, with the newest. Without any secret there is nothing to sign
+    /// with, and the value holds no signature.
+    pub fn sign(&self, scheme: Scheme, unix_s: u64, body: &[u8]) -> String {
+        let newest = || match self.whole.first() {
+            Some(key) => hex::encode(digest(key, &[body])),
+            None => String::new(),
+        };
+        match scheme {
+            Scheme::Timestamped => {
+                let time = unix_s.to_string();
+                let mut value = format!("t={time}");
+                for key in &self.whole {
+                    value.push_str(",v1=");
+                    value.push_str(&hex::encode(digest(key, &[time.as_bytes(), b".", body])));
+                }
+                value
+            }
+            Scheme::Sha256 => format!("sha256={}", newest()),
+            Scheme::Hex => newest(),
+        }
+    }
+
+    /// The value of `webhook-signature`: a `v1,<base64 over "<id>.<unix seconds>.<body>">` for each
+    /// secret that is base64, with or without `whsec_` before it, with spaces between them. `None` when
+    /// no secret is.
+    pub fn sign_standard(&self, id: &str, unix_s: u64, body: &[u8]) -> Option<String> {
+        let time = unix_s.to_string();
+        let message = [id.as_bytes(), b".", time.as_bytes(), b".", body];
+        let signatures: Vec<String> = self
+            .standard
+            .iter()
+            .map(|key| format!("v1,{}", STANDARD.encode(digest(key, &message))))
+            .collect();
+        (!signatures.is_empty()).then(|| signatures.join(" "))
+    }
+}
+
+/// A new secret out of 32 random bytes: `whsec_` and their base64.
+pub fn generate_secret(random: [u8; 32]) -> Secret {
+    Secret::new(format!("{SECRET_PREFIX}{}", STANDARD.encode(random)))
+}
+
+fn standard_keys(secrets: &[Secret]) -> Vec<Hmac<Sha256>> {
+    secrets
+        .iter()
+        .filter_map(|secret| {
+            let text = secret.expose();
+            let base64 = text.strip_prefix(SECRET_PREFIX).unwrap_or(text);
+            let key = zeroize::Zeroizing::new(STANDARD.decode(base64).ok()?);
+            (!key.is_empty()).then(|| keyed(&key))
+        })
+        .collect()
+}
+
+fn keyed(key: &[u8]) -> Hmac<Sha256> {
+    // HMAC takes keys of any length: longer ones than a block are hashed, shorter ones padded.
+    Hmac::new_from_slice(key).expect("HMAC takes a key of any length")
+}
+
+fn digest(key: &Hmac<Sha256>, message: &[&[u8]]) -> [u8; 32] {
+    fed(key, message).finalize().into_bytes().into()
+}
+
+fn fed(key: &Hmac<Sha256>, message: &[&[u8]]) -> Hmac<Sha256> {
+    let mut mac = key.clone();
+    for part in message {
+        mac.update(part);
+    }
+    mac
+}

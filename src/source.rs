@@ -1,0 +1,480 @@
+//! A source's reader: owns one stream, reads it in batches, fans its events out, and acknowledges what is settled.
+//!
+//! A *session* is the time with one table of unsettled entries: it ends when the server behind the stream is replaced.
+//! It begins by making the group (from the mark, if the group was lost) and by fanning out all that is still pending,
+//! in order, before anything new is read. After an error on the same server it reads again what is pending and not in
+//! its table: a read whose reply was lost has handed entries to nobody else.
+
+pub mod acknowledge;
+pub mod ticket;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use self::ticket::Table;
+use crate::clock::Clock;
+use crate::event::{EntryId, Layout};
+use crate::fanout::Fanout;
+use crate::logging::StateLog;
+use crate::membership::Era;
+use crate::metrics::SourceMetrics;
+use crate::settings::{SourceSettings, Start};
+use crate::store::rejected::Rejecting;
+use crate::store::source::{RawEntryOf, SourceStream};
+use crate::store::{Store, StoreError};
+
+/// How long a read waits for something new. Also how long a stop can take to be noticed by the server.
+const BLOCK: Duration = Duration::from_secs(2);
+/// How often entries that are pending but in nobody's hands are looked for, and how long they must have been pending.
+const RECONCILE_EVERY: Duration = Duration::from_secs(10);
+const RECONCILE_IDLE: Duration = Duration::from_secs(5);
+const RECONCILE_COUNT: usize = 500;
+/// The pause after an error, at first and at most.
+const AGAIN_FIRST: Duration = Duration::from_millis(50);
+const AGAIN_LONGEST: Duration = Duration::from_secs(2);
+
+/// Why reading of sources is halted, as all readers see it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Gate {
+    /// Read on.
+    Open,
+    /// Halted: a short name, and plain words.
+    Halted(&'static str, String),
+}
+
+/// What a reader works with.
+pub struct Parts {
+    /// The daemon's own Redis.
+    pub store: Store,
+    /// The stream.
+    pub stream: SourceStream,
+    /// The source that it belongs to.
+    pub settings: Arc<SourceSettings>,
+    /// Where a group that does not exist yet begins.
+    pub start: Start,
+    /// How its entries are read as events.
+    pub layout: Arc<Layout>,
+    /// Where its events go.
+    pub fanout: Arc<Fanout>,
+    /// The bound on taken deliveries.
+    pub budget: Arc<crate::dispatch::budget::TakenBudget>,
+    /// The era.
+    pub era: Arc<Era>,
+    /// Time.
+    pub clock: Clock,
+    /// The source's metrics.
+    pub metrics: SourceMetrics,
+    /// Whether reading is halted.
+    pub gate: watch::Receiver<Gate>,
+    /// Stops the reading, not the acknowledging.
+    pub stop: CancellationToken,
+    /// How many rejected entries are kept.
+    pub most_rejected: u64,
+    /// Told how far the stream is.
+    pub progress: watch::Sender<StreamState>,
+}
+
+/// How far one stream is, for metrics and readiness.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct StreamState {
+    /// Whether it is being read.
+    pub reading: bool,
+    /// Entries not read yet.
+    pub lag_entries: u64,
+    /// When the oldest of them was added (Unix ms).
+    pub oldest_unread_ms: Option<u64>,
+}
+
+/// See the module's own words.
+pub struct Reader {
+    parts: Parts,
+    name: Arc<str>,
+    state: StateLog,
+    /// The group's counter at the last look, and entries read since: what the counter skipped was never read.
+    counted: Option<u64>,
+    read_since: u64,
+    looked_at: Option<Instant>,
+}
+
+impl Reader {
+    /// A reader of `parts.stream`.
+    pub fn new(parts: Parts) -> Reader {
+        Reader {
+            name: Arc::from(parts.stream.name()),
+            state: StateLog::new("reading of a source"),
+            parts,
+            counted: None,
+            read_since: 0,
+            looked_at: None,
+        }
+    }
+
+    /// Reads until the era is over, or, after `stop`, until all that was read is settled and acknowledged.
+    pub async fn run(mut self) {
+        let mut pause = AGAIN_FIRST;
+        while !self.parts.era.token().is_cancelled() {
+            let generation = self.parts.stream.link().generation();
+            let error = match self.session(generation).await {
+                Ok(()) => break,
+                Err(error) => error,
+            };
+            self.parts
+                .progress
+                .send_modify(|state| state.reading = false);
+            // The daemon's own Redis ends the era; another server only ends the session.
+            if self.parts.stream.link().is(self.parts.store.link())
+                && self.parts.era.ends_with(&error)
+            {
+                break;
+            }
+            self.state
+                .trouble("failed", format_args!("{}: {error}", self.name));
+            tokio::select! {
+                _ = self.parts.era.ended() => break,
+                () = self.parts.stop.cancelled() => break,
+                () = tokio::time::sleep(pause) => {}
+            }
+            pause = (pause * 2).min(AGAIN_LONGEST);
+        }
+        self.parts
+            .progress
+            .send_modify(|state| state.reading = false);
+    }
+
+    /// One session: with one table, on one server. Returns when reading was stopped and all is settled.
+    async fn session(&mut self, generation: u64) -> Result<(), StoreError> {
+        let (table, settled) = Table::new();
+        let mut acknowledger = tokio::spawn(acknowledge::acknowledge(acknowledge::Parts {
+            stream: self.parts.stream.clone(),
+            table: table.clone(),
+            settled,
+            generation,
+            trim: self.parts.settings.trim,
+            stop: self.parts.stop.clone(),
+            ended: self.parts.era.token().clone(),
+        }));
+        let read = self.read_until_stopped(&table, generation).await;
+        if read.is_ok() {
+            // Stopped: what was read is finished by the lanes, and acknowledged as it settles.
+            let _ = (&mut acknowledger).await;
+        }
+        acknowledger.abort();
+        read
+    }
+
+    async fn read_until_stopped(
+        &mut self,
+        table: &Arc<Table>,
+        generation: u64,
+    ) -> Result<(), StoreError> {
+        let mut pause = AGAIN_FIRST;
+        let mut start = self.parts.start;
+        loop {
+            match self.read_on(table, generation, start).await {
+                Ok(()) => return Ok(()),
+                Err(error @ StoreError::Replaced) => return Err(error),
+                Err(error) => {
+                    if self.parts.stream.link().generation() != generation {
+                        return Err(StoreError::Replaced);
+                    }
+                    self.parts
+                        .progress
+                        .send_modify(|state| state.reading = false);
+                    let reason = match &error {
+                        StoreError::NoGroup => "group_lost",
+                        StoreError::Refused { refusal, .. } => refusal.as_str(),
+                        StoreError::Unavailable { .. } => "unavailable",
+                        _ => "failed",
+                    };
+                    self.state
+                        .trouble(reason, format_args!("stream {}: {error}", self.name));
+                    self.parts.metrics.stopped(reason, true);
+                    if matches!(error, StoreError::NoGroup) {
+                        // Whatever is added until the group is made again must be read: never from the end.
+                        start = Start::Beginning;
+                    }
+                    tokio::select! {
+                        _ = self.parts.era.ended() => return Err(StoreError::Replaced),
+                        () = self.parts.stop.cancelled() => return Ok(()),
+                        () = tokio::time::sleep(pause) => {}
+                    }
+                    self.parts.metrics.stopped(reason, false);
+                    pause = (pause * 2).min(AGAIN_LONGEST);
+                }
+            }
+        }
+    }
+
+    /// Makes the group, fans out what is pending, then reads what is new, until stopped or an error.
+    async fn read_on(
+        &mut self,
+        table: &Arc<Table>,
+        generation: u64,
+        start: Start,
+    ) -> Result<(), StoreError> {
+        if !self.gate().await {
+            return Ok(());
+        }
+        if self.parts.stream.ensure_group(start, generation).await? {
+            tracing::info!(stream = %self.name, "the consumer group was made");
+            self.counted = None;
+        }
+        let mut connected = self.parts.stream.link().blocking(BLOCK, generation).await?;
+        self.look(generation).await?;
+        let mut after = EntryId::MIN;
+        loop {
+            let count = self.parts.settings.read_count;
+            let pending = self
+                .parts
+                .stream
+                .read_pending(&mut connected, after, count)
+                .await?;
+            let Some(last) = pending.last().map(RawEntryOf::id) else {
+                break;
+            };
+            self.hand_out(table, pending, generation).await?;
+            after = last;
+            if !self.gate().await {
+                return Ok(());
+            }
+        }
+        self.parts
+            .progress
+            .send_modify(|state| state.reading = true);
+        self.state.well();
+        let mut reconciled = Instant::now();
+        loop {
+            if !self.gate().await {
+                return Ok(());
+            }
+            let read =
+                self.parts
+                    .stream
+                    .read_new(&mut connected, self.parts.settings.read_count, BLOCK);
+            let entries = tokio::select! {
+                entries = read => entries?,
+                // What the server hands to this read after all is pending, and found by whoever reads next.
+                () = self.parts.stop.cancelled() => return Ok(()),
+                _ = self.parts.era.ended() => return Err(StoreError::Replaced),
+            };
+            self.state.well();
+            self.read_since += entries.len() as u64;
+            if !entries.is_empty() {
+                self.hand_out(table, entries, generation).await?;
+            }
+            if self
+                .looked_at
+                .is_none_or(|looked| looked.elapsed() >= Duration::from_secs(5))
+            {
+                self.look(generation).await?;
+            }
+            if reconciled.elapsed() >= RECONCILE_EVERY {
+                reconciled = Instant::now();
+                self.reconcile(table, generation).await?;
+            }
+        }
+    }
+
+    /// Waits until reading is allowed. False when it is to stop.
+    async fn gate(&mut self) -> bool {
+        loop {
+            if self.parts.stop.is_cancelled() || self.parts.era.token().is_cancelled() {
+                return false;
+            }
+            let gate = self.parts.gate.borrow_and_update().clone();
+            let halted = match &gate {
+                Gate::Halted(reason, words) => Some((*reason, words.clone())),
+                Gate::Open if !self.parts.era.is_valid() => Some((
+                    "beat_missed",
+                    "the last beat in Redis is too old".to_owned(),
+                )),
+                Gate::Open => None,
+            };
+            let Some((reason, words)) = halted else {
+                if !self.parts.budget.is_full() {
+                    return true;
+                }
+                tokio::select! {
+                    () = self.parts.budget.room() => {}
+                    () = self.parts.stop.cancelled() => return false,
+                    _ = self.parts.era.ended() => return false,
+                }
+                continue;
+            };
+            self.parts.metrics.stopped(reason, true);
+            self.state.trouble(reason, &words);
+            tokio::select! {
+                _ = self.parts.gate.changed() => {}
+                () = self.parts.stop.cancelled() => {}
+                _ = self.parts.era.ended() => {}
+                () = tokio::time::sleep(Duration::from_millis(200)) => {}
+            }
+            self.parts.metrics.stopped(reason, false);
+        }
+    }
+
+    /// Fans a batch out; what is no event is kept among the rejected.
+    async fn hand_out(
+        &mut self,
+        table: &Arc<Table>,
+        entries: Vec<RawEntryOf>,
+        generation: u64,
+    ) -> Result<(), StoreError> {
+        let mut rejected = Vec::new();
+        let mut trimmed = Vec::new();
+        for entry in entries {
+            let id = entry.id();
+            let Some(share) = table.open(id) else {
+                continue;
+            };
+            let Some(fields) = entry.into_fields() else {
+                trimmed.push(id);
+                share.settled();
+                continue;
+            };
+            match self.parts.layout.read(&self.name, id, fields.clone()) {
+                Ok(event) => match self.parts.fanout.deliver(event, share).await {
+                    0 => self.parts.metrics.unmatched.inc(),
+                    _ => self.parts.metrics.routed.inc(),
+                },
+                Err(rejection) => rejected.push((
+                    share,
+                    Rejecting {
+                        source: self.parts.settings.name.clone(),
+                        stream: self.name.to_string(),
+                        entry_id: id,
+                        reason: rejection.reason.as_str(),
+                        detail: rejection.detail,
+                        fields,
+                    },
+                )),
+            }
+        }
+        if !trimmed.is_empty() {
+            self.lost(
+                trimmed.len() as u64,
+                "trimmed by the platform while they were pending",
+            );
+        }
+        self.reject(rejected, generation).await
+    }
+
+    async fn reject(
+        &self,
+        rejected: Vec<(ticket::Share, Rejecting)>,
+        _generation: u64,
+    ) -> Result<(), StoreError> {
+        for chunk in chunked(rejected) {
+            let (shares, batch): (Vec<ticket::Share>, Vec<Rejecting>) = chunk.into_iter().unzip();
+            // On an error the shares break their tickets, and the entries are read again.
+            let kept = self
+                .parts
+                .store
+                .reject(&batch, self.parts.most_rejected, self.parts.era.generation)
+                .await?;
+            shares.into_iter().for_each(ticket::Share::settled);
+            self.parts.metrics.rejected.inc_by(batch.len() as u64);
+            for rejecting in &batch {
+                tracing::warn!(
+                    source = %rejecting.source, stream = %rejecting.stream, entry = %rejecting.entry_id,
+                    reason = rejecting.reason, detail = %rejecting.detail,
+                    "an entry is no event; it is kept among the rejected"
+                );
+            }
+            if kept >= self.parts.most_rejected {
+                tracing::error!(
+                    kept,
+                    "the rejected stream is at its bound: its oldest entries are being dropped; see `pombo rejected list`"
+                );
+            }
+        }
+        Ok(())
+    }
+
+    /// Finds entries that are pending but in nobody's hands: broken tickets, and what a read of an earlier owner was
+    /// handed after its end.
+    async fn reconcile(&mut self, table: &Arc<Table>, generation: u64) -> Result<(), StoreError> {
+        let mut start = EntryId::MIN;
+        loop {
+            let pending = self
+                .parts
+                .stream
+                .pending(RECONCILE_IDLE, start, RECONCILE_COUNT, generation)
+                .await?;
+            let Some(last) = pending.last() else {
+                return Ok(());
+            };
+            start = last.id.next();
+            let full = pending.len() == RECONCILE_COUNT;
+            let lost: Vec<EntryId> = pending
+                .iter()
+                .map(|entry| entry.id)
+                .filter(|id| !table.holds(*id))
+                .collect();
+            if !lost.is_empty() {
+                tracing::warn!(stream = %self.name, entries = lost.len(), "pending entries in nobody's hands are read again");
+                let entries = self.parts.stream.read_by_id(&lost, generation).await?;
+                self.hand_out(table, entries, generation).await?;
+            }
+            if !full {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Looks how far the group is, and whether its counter has passed entries that were never read.
+    async fn look(&mut self, generation: u64) -> Result<(), StoreError> {
+        let progress = self.parts.stream.progress(generation).await?;
+        self.looked_at = Some(Instant::now());
+        self.parts.progress.send_modify(|state| {
+            state.lag_entries = progress.lag_entries;
+            state.oldest_unread_ms = progress.oldest_unread_ms;
+        });
+        if let (Some(before), Some(now)) = (self.counted, progress.entries_read) {
+            let skipped = now.saturating_sub(before).saturating_sub(self.read_since);
+            if skipped > 0 {
+                self.lost(skipped, "trimmed by the platform before they were read");
+            }
+        }
+        self.counted = progress.entries_read;
+        self.read_since = 0;
+        Ok(())
+    }
+
+    fn lost(&self, count: u64, how: &str) {
+        self.parts.metrics.lost.inc_by(count);
+        tracing::error!(
+            stream = %self.name, count,
+            "events were lost: {how}; raise the bound of the platform's trimming, or use trim = \"acknowledged\""
+        );
+    }
+}
+
+/// Bounded pieces: a rejected entry keeps all its fields, whatever their size.
+fn chunked(rejected: Vec<(ticket::Share, Rejecting)>) -> Vec<Vec<(ticket::Share, Rejecting)>> {
+    let mut chunks: Vec<Vec<_>> = Vec::new();
+    let mut bytes = usize::MAX;
+    for item in rejected {
+        let size: usize = item
+            .1
+            .fields
+            .iter()
+            .map(|(name, value)| name.len() + value.len())
+            .sum();
+        match chunks.last_mut() {
+            Some(chunk) if bytes < 1024 * 1024 && chunk.len() < 200 => {
+                bytes += size;
+                chunk.push(item);
+            }
+            _ => {
+                bytes = size;
+                chunks.push(vec![item]);
+            }
+        }
+    }
+    chunks
+}

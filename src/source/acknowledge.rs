@@ -1,0 +1,124 @@
+//! The acknowledger of a source: acknowledges what is settled, many at a time, and moves the mark.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::ticket::Table;
+use crate::event::EntryId;
+use crate::settings::Trim;
+use crate::store::StoreError;
+use crate::store::source::SourceStream;
+
+/// Most acknowledgements of one command.
+const BATCH: usize = 1_000;
+/// How long acknowledgements gather. Nobody waits for one.
+const GATHER: Duration = Duration::from_millis(1);
+/// How often the mark is written, if it moved.
+const MARK_EVERY: Duration = Duration::from_secs(1);
+/// How often a source is trimmed, if the mark moved.
+const TRIM_EVERY: Duration = Duration::from_secs(5);
+/// The pause after a failure.
+const AGAIN: Duration = Duration::from_millis(100);
+
+/// What the acknowledger works with.
+pub struct Parts {
+    /// The stream.
+    pub stream: SourceStream,
+    /// Its unsettled entries.
+    pub table: Arc<Table>,
+    /// Settled entries.
+    pub settled: mpsc::UnboundedReceiver<EntryId>,
+    /// The generation of the stream's server that all of it comes from.
+    pub generation: u64,
+    /// Whether what all groups are done with is removed.
+    pub trim: Trim,
+    /// After this it ends as soon as nothing is unsettled.
+    pub stop: CancellationToken,
+    /// Cancelled when the era is over: it ends at once, after what is at hand.
+    pub ended: CancellationToken,
+}
+
+/// Acknowledges until stopped and done, or the server is replaced.
+pub async fn acknowledge(mut parts: Parts) {
+    let mut batch: Vec<EntryId> = Vec::new();
+    let mut marked = EntryId::MIN;
+    let mut trimmed = EntryId::MIN;
+    let (mut marked_at, mut trimmed_at) = (Instant::now(), Instant::now());
+    loop {
+        if batch.is_empty() {
+            let stopping = parts.stop.is_cancelled();
+            if stopping && parts.table.is_empty() && marked == parts.table.mark() {
+                return;
+            }
+            let tick = if stopping {
+                Duration::from_millis(10)
+            } else {
+                MARK_EVERY
+            };
+            tokio::select! {
+                received = parts.settled.recv_many(&mut batch, BATCH) => if received == 0 { return },
+                () = tokio::time::sleep(tick) => {}
+                () = parts.stop.cancelled(), if !stopping => {}
+                () = parts.ended.cancelled() => {
+                    // Truths are flushed even by a daemon that was deposed.
+                    while let Ok(id) = parts.settled.try_recv() {
+                        batch.push(id);
+                    }
+                    let _ = parts.stream.acknowledge(&batch, None, parts.generation).await;
+                    return;
+                }
+            }
+        }
+        if !batch.is_empty() && batch.len() < BATCH {
+            tokio::time::sleep(GATHER).await;
+            while batch.len() < BATCH {
+                match parts.settled.try_recv() {
+                    Ok(id) => batch.push(id),
+                    Err(_) => break,
+                }
+            }
+        }
+        let mark_due = marked_at.elapsed() >= MARK_EVERY || parts.stop.is_cancelled();
+        let mark = mark_due
+            .then(|| parts.table.mark())
+            .filter(|mark| *mark != marked);
+        match parts
+            .stream
+            .acknowledge(&batch, mark, parts.generation)
+            .await
+        {
+            Ok(()) => {
+                parts.table.acknowledged(&batch);
+                batch.clear();
+                if let Some(mark) = mark {
+                    marked = mark;
+                }
+                if mark_due {
+                    marked_at = Instant::now();
+                }
+            }
+            Err(StoreError::Replaced) => return,
+            Err(error) => {
+                tracing::debug!(%error, "acknowledging is tried again");
+                tokio::select! {
+                    () = tokio::time::sleep(AGAIN) => {}
+                    () = parts.ended.cancelled() => return,
+                }
+            }
+        }
+        if parts.trim == Trim::Acknowledged
+            && trimmed_at.elapsed() >= TRIM_EVERY
+            && trimmed != marked
+        {
+            trimmed_at = Instant::now();
+            match parts.stream.trim(marked, parts.generation).await {
+                Ok(_) => trimmed = marked,
+                Err(error) => tracing::debug!(%error, "trimming a source is tried again"),
+            }
+        }
+    }
+}

@@ -1,0 +1,245 @@
+//! Which events of a source are not yet settled, and what becomes of each.
+//!
+//! An event stays pending on its stream until every delivery that it causes is settled or durable elsewhere. Only an
+//! explicit [`Share::settled`] counts down: a share that is merely dropped (a panic, a cancelled task, an error) breaks
+//! its ticket, and a broken ticket is never acknowledged but read and fanned out again.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::mpsc;
+
+use crate::event::EntryId;
+
+/// Where an entry of the source stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    /// Deliveries of it are open.
+    Open,
+    /// All its deliveries are settled; its acknowledgement is on the way.
+    Settled,
+    /// One of its deliveries was dropped: it must be read again.
+    Broken,
+}
+
+/// The unsettled entries of one source stream.
+#[derive(Debug)]
+pub struct Table {
+    entries: Mutex<Entries>,
+    settled: mpsc::UnboundedSender<EntryId>,
+}
+
+#[derive(Debug, Default)]
+struct Entries {
+    states: BTreeMap<EntryId, State>,
+    last_read: EntryId,
+}
+
+impl Table {
+    /// An empty table; the ids of settled entries come out of the receiver. It is unbounded, and holds at most the
+    /// entries of the table, which the reader bounds.
+    pub fn new() -> (Arc<Table>, mpsc::UnboundedReceiver<EntryId>) {
+        let (settled, receiver) = mpsc::unbounded_channel();
+        (
+            Arc::new(Table {
+                entries: Mutex::default(),
+                settled,
+            }),
+            receiver,
+        )
+    }
+
+    fn entries(&self) -> MutexGuard<'_, Entries> {
+        // No code that holds the lock panics halfway through a change.
+        self.entries.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Enters `id` and returns the first share of its ticket; `None` if it is already being worked on.
+    pub fn open(self: &Arc<Table>, id: EntryId) -> Option<Share> {
+        let mut entries = self.entries();
+        entries.last_read = entries.last_read.max(id);
+        match entries.states.get(&id) {
+            Some(State::Open | State::Settled) => None,
+            Some(State::Broken) | None => {
+                entries.states.insert(id, State::Open);
+                drop(entries);
+                let ticket = Ticket {
+                    id,
+                    open: AtomicU32::new(1),
+                    broken: AtomicBool::new(false),
+                    table: self.clone(),
+                };
+                Some(Share {
+                    ticket: Arc::new(ticket),
+                    settled: false,
+                })
+            }
+        }
+    }
+
+    /// Whether `id` is being worked on.
+    pub fn holds(&self, id: EntryId) -> bool {
+        matches!(
+            self.entries().states.get(&id),
+            Some(State::Open | State::Settled)
+        )
+    }
+
+    /// Removes entries whose acknowledgement Redis has confirmed.
+    pub fn acknowledged(&self, ids: &[EntryId]) {
+        let mut entries = self.entries();
+        for id in ids {
+            entries.states.remove(id);
+        }
+    }
+
+    /// The mark: the highest id such that everything up to it is settled and acknowledged.
+    pub fn mark(&self) -> EntryId {
+        let entries = self.entries();
+        match entries.states.first_key_value() {
+            Some((lowest, _)) => lowest.previous(),
+            None => entries.last_read,
+        }
+    }
+
+    /// How many entries are unsettled.
+    pub fn len(&self) -> usize {
+        self.entries().states.len()
+    }
+
+    /// Whether nothing is unsettled.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The broken entries, to be read again.
+    pub fn broken(&self) -> Vec<EntryId> {
+        let entries = self.entries();
+        entries
+            .states
+            .iter()
+            .filter(|(_, state)| **state == State::Broken)
+            .map(|(id, _)| *id)
+            .collect()
+    }
+
+    fn close(&self, id: EntryId, whole: bool) {
+        let state = if whole { State::Settled } else { State::Broken };
+        self.entries().states.insert(id, state);
+        if whole {
+            // The receiver is gone only after the session that owned this table: nobody acknowledges then, and the
+            // next session reads the entry again.
+            let _ = self.settled.send(id);
+        }
+    }
+}
+
+#[derive(Debug)]
+struct Ticket {
+    id: EntryId,
+    open: AtomicU32,
+    broken: AtomicBool,
+    table: Arc<Table>,
+}
+
+/// One delivery's part in an event's acknowledgement.
+#[derive(Debug)]
+pub struct Share {
+    ticket: Arc<Ticket>,
+    settled: bool,
+}
+
+impl Share {
+    /// A further share of the same event.
+    pub fn another(&self) -> Share {
+        self.ticket.open.fetch_add(1, Ordering::AcqRel);
+        Share {
+            ticket: self.ticket.clone(),
+            settled: false,
+        }
+    }
+
+    /// The delivery is settled, or durable in a place of its own.
+    pub fn settled(mut self) {
+        self.settled = true;
+    }
+}
+
+impl Drop for Share {
+    fn drop(&mut self) {
+        if !self.settled {
+            self.ticket.broken.store(true, Ordering::Release);
+        }
+        if self.ticket.open.fetch_sub(1, Ordering::AcqRel) == 1 {
+            let whole = !self.ticket.broken.load(Ordering::Acquire);
+            self.ticket.table.close(self.ticket.id, whole);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn id(ms: u64) -> EntryId {
+        EntryId { ms, seq: 0 }
+    }
+
+    #[test]
+    fn an_entry_is_settled_when_its_last_share_is() {
+        let (table, mut settled) = Table::new();
+        let first = table.open(id(1)).unwrap();
+        let second = first.another();
+        first.settled();
+        assert!(settled.try_recv().is_err());
+        second.settled();
+        assert_eq!(settled.try_recv().unwrap(), id(1));
+    }
+
+    #[test]
+    fn a_dropped_share_breaks_the_ticket_whatever_the_others_do() {
+        let (table, mut settled) = Table::new();
+        let first = table.open(id(1)).unwrap();
+        drop(first.another());
+        first.settled();
+        assert!(settled.try_recv().is_err());
+        assert_eq!(table.broken(), [id(1)]);
+        assert!(!table.holds(id(1)));
+        table.open(id(1)).unwrap().settled();
+        assert_eq!(settled.try_recv().unwrap(), id(1));
+    }
+
+    #[test]
+    fn an_entry_that_is_being_worked_on_is_not_opened_twice() {
+        let (table, _settled) = Table::new();
+        let share = table.open(id(1)).unwrap();
+        assert!(table.open(id(1)).is_none());
+        share.settled();
+        assert!(
+            table.open(id(1)).is_none(),
+            "its acknowledgement is on the way"
+        );
+        table.acknowledged(&[id(1)]);
+        assert!(table.open(id(1)).is_some());
+    }
+
+    #[test]
+    fn the_mark_stays_below_everything_that_is_not_acknowledged() {
+        let (table, _settled) = Table::new();
+        let one = table.open(id(1)).unwrap();
+        let two = table.open(id(2)).unwrap();
+        two.settled();
+        table.acknowledged(&[id(2)]);
+        assert_eq!(table.mark(), id(1).previous());
+        drop(one);
+        assert_eq!(
+            table.mark(),
+            id(1).previous(),
+            "a broken entry holds the mark"
+        );
+        table.open(id(1)).unwrap().settled();
+        table.acknowledged(&[id(1)]);
+        assert_eq!(table.mark(), id(2));
+    }
+}

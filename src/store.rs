@@ -1,0 +1,78 @@
+//! All that Pombo keeps, and the only module that speaks Redis.
+//!
+//! [`Store`] is the daemon's own Redis; its operations are spread over this folder by what they are about. Keys are
+//! made in [`keys`], scripts (each with its contract in its header) live in `scripts/*.lua`.
+
+pub mod changes;
+pub mod codec;
+pub mod connection;
+pub mod dead;
+pub mod error;
+pub mod keys;
+pub mod lane;
+pub mod meta;
+pub mod notices;
+pub mod ownership;
+pub mod queue;
+pub mod rejected;
+pub(crate) mod scripts;
+pub mod source;
+pub(crate) mod value;
+pub mod webhooks;
+
+use std::sync::Arc;
+
+pub use connection::{Connected, Link};
+pub use error::{Refusal, StoreError};
+pub use keys::{Keys, shard_of};
+
+use crate::clock::Clock;
+use crate::metrics::Metrics;
+use crate::settings::Settings;
+
+/// The daemon's own Redis.
+#[derive(Clone)]
+pub struct Store {
+    link: Link,
+    keys: Keys,
+    shards: u16,
+}
+
+impl Store {
+    /// A store on the Redis of `settings.redis`. Nothing is connected yet.
+    ///
+    /// # Errors
+    ///
+    /// The settings name a certificate that cannot be read, or a URL that the client library refuses.
+    pub fn new(
+        settings: &Settings,
+        clock: &Clock,
+        metrics: &Arc<Metrics>,
+    ) -> Result<Store, StoreError> {
+        Ok(Store {
+            link: Link::new(&settings.redis.server, &settings.redis, clock, metrics)?,
+            keys: Keys::new(&settings.redis.prefix),
+            shards: settings.ownership.shards,
+        })
+    }
+
+    /// The connection behind the store.
+    pub fn link(&self) -> &Link {
+        &self.link
+    }
+
+    /// The keys of this store.
+    pub fn keys(&self) -> &Keys {
+        &self.keys
+    }
+
+    /// The number of shards of this Redis.
+    pub fn shards(&self) -> u16 {
+        self.shards
+    }
+
+    /// The shard of a webhook.
+    pub fn shard_of(&self, webhook_id: &str) -> u16 {
+        shard_of(webhook_id, self.shards)
+    }
+}

@@ -1,0 +1,506 @@
+//! What a lane reads and writes: windows of its queue, schedules, and its sleep.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use redis::Value;
+
+use super::codec::{self, QueuedDelivery};
+use super::error::StoreError;
+use super::{Store, scripts, value};
+use crate::delivery::Tries;
+use crate::event::{EntryId, Event};
+
+/// The due time of paused webhooks in the `due` set: later than any real one, so that it stays listed without ever
+/// coming due, and whoever finds the webhook active again finds its work.
+pub const PAUSED_DUE_MS: u64 = 253_402_300_799_000;
+
+/// One webhook's place in Redis.
+#[derive(Debug, Clone)]
+pub struct LaneKeys {
+    /// Its shard.
+    pub shard: u16,
+    /// Its uid.
+    pub uid: Arc<str>,
+    /// The owner value under which this daemon owns the shard.
+    pub owner: Arc<str>,
+}
+
+/// A delivery that was only taken and is to be stored.
+#[derive(Debug, Clone)]
+pub struct Storing {
+    /// The event.
+    pub event: Arc<Event>,
+    /// When the next attempt is due; `None` as soon as the queue gets there.
+    pub due_ms: Option<u64>,
+    /// Attempts so far.
+    pub tries: Option<Tries>,
+}
+
+/// What became of a conditional write.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Written {
+    /// It was written.
+    Done,
+    /// The entry was no more; nothing was written.
+    Gone,
+}
+
+/// A lane's sleep, as the last one left it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Parked {
+    /// Nothing may be sent before (Unix ms).
+    pub hold_ms: u64,
+    /// All entries up to it are scheduled or gone.
+    pub cursor: EntryId,
+}
+
+/// A stretch of a queue.
+#[derive(Debug, Default)]
+pub struct Window {
+    /// Deliveries in order; each with its schedule (Unix ms), if those that have one were asked for too.
+    pub deliveries: Vec<(QueuedDelivery, Option<u64>)>,
+    /// Entries that cannot be read, with the reason.
+    pub unreadable: Vec<(EntryId, String)>,
+    /// The last entry looked at; `None` when there was none.
+    pub last: Option<EntryId>,
+    /// Whether the end of the queue was reached.
+    pub at_end: bool,
+}
+
+/// Retries that are due, and when the next one is.
+#[derive(Debug, Default)]
+pub struct DueRetries {
+    /// Deliveries to attempt now, with their tries.
+    pub deliveries: Vec<(QueuedDelivery, Tries)>,
+    /// Entries that cannot be read, with the reason.
+    pub unreadable: Vec<(EntryId, String)>,
+    /// When the first of the others is due (Unix ms).
+    pub next_ms: Option<u64>,
+}
+
+fn written(reply: &Value, shard: u16) -> Result<Written, StoreError> {
+    match reply {
+        Value::SimpleString(word) if word == "FENCED" => Err(StoreError::Fenced { shard }),
+        Value::BulkString(word) if word == b"FENCED" => Err(StoreError::Fenced { shard }),
+        Value::SimpleString(word) if word == "GONE" => Ok(Written::Gone),
+        Value::BulkString(word) if word == b"GONE" => Ok(Written::Gone),
+        _ => Ok(Written::Done),
+    }
+}
+
+impl Store {
+    /// All webhooks of a shard with work: uid and when it is due.
+    ///
+    /// # Errors
+    ///
+    /// Whatever keeps Redis from answering.
+    pub async fn all_due(&self, shard: u16) -> Result<Vec<(String, u64)>, StoreError> {
+        self.due(shard, "+inf").await
+    }
+
+    /// The webhooks of a shard whose work is due by `now_ms`.
+    ///
+    /// # Errors
+    ///
+    /// Whatever keeps Redis from answering.
+    pub async fn due_by(&self, shard: u16, now_ms: u64) -> Result<Vec<(String, u64)>, StoreError> {
+        self.due(shard, &now_ms.to_string()).await
+    }
+
+    async fn due(&self, shard: u16, until: &str) -> Result<Vec<(String, u64)>, StoreError> {
+        let mut commands = redis::pipe();
+        commands
+            .cmd("ZRANGEBYSCORE")
+            .arg(self.keys().due(shard))
+            .arg("-inf")
+            .arg(until)
+            .arg("WITHSCORES");
+        let reply = self
+            .link()
+            .slowly("read what is due", &commands)
+            .await?
+            .pop()
+            .unwrap_or(Value::Nil);
+        Ok(value::pairs(reply)
+            .into_iter()
+            .filter_map(|(uid, score)| {
+                Some((
+                    value::text(uid)?,
+                    value::integer(&score)?.max(0).unsigned_abs(),
+                ))
+            })
+            .collect())
+    }
+
+    /// How the lane was left.
+    ///
+    /// # Errors
+    ///
+    /// Whatever keeps Redis from answering.
+    pub async fn parked(&self, lane: &LaneKeys) -> Result<Parked, StoreError> {
+        let mut command = redis::cmd("HMGET");
+        command
+            .arg(self.keys().lane(lane.shard, &lane.uid))
+            .arg("hold")
+            .arg("cursor");
+        let reply = self
+            .link()
+            .connection()?
+            .command("read a lane", command)
+            .await?;
+        let mut parts = value::items(reply).into_iter().map(value::text);
+        let mut next = || parts.next().flatten().unwrap_or_default();
+        Ok(Parked {
+            hold_ms: next().parse().unwrap_or(0),
+            cursor: next().parse().unwrap_or(EntryId::MIN),
+        })
+    }
+
+    /// Reads up to `count` entries after `after`, leaving out those that are scheduled unless `scheduled_too`.
+    ///
+    /// # Errors
+    ///
+    /// Whatever keeps Redis from answering.
+    pub async fn window(
+        &self,
+        lane: &LaneKeys,
+        after: EntryId,
+        count: usize,
+        scheduled_too: bool,
+    ) -> Result<Window, StoreError> {
+        let mut connected = self.link().connection()?;
+        let retry = self.keys().retry(lane.shard, &lane.uid);
+        let mut commands = redis::pipe();
+        commands
+            .cmd("XRANGE")
+            .arg(self.keys().queue(lane.shard, &lane.uid));
+        commands
+            .arg(format!("({after}"))
+            .arg("+")
+            .arg("COUNT")
+            .arg(count);
+        commands.cmd("EXISTS").arg(&retry);
+        let mut replies = connected.all("read a queue", &commands).await?.into_iter();
+        let entries = value::entries(replies.next().unwrap_or(Value::Nil))?;
+        let mut window = Window {
+            at_end: entries.len() < count,
+            last: entries.last().map(|entry| entry.id),
+            ..Window::default()
+        };
+        let scheduled = replies
+            .next()
+            .is_some_and(|reply| value::integer(&reply) == Some(1))
+            && !entries.is_empty();
+        let mut scores = Vec::new();
+        if scheduled {
+            let mut command = redis::cmd("ZMSCORE");
+            command.arg(&retry);
+            for entry in &entries {
+                command.arg(entry.id.to_string());
+            }
+            scores = value::items(connected.command("read schedules", command).await?);
+        }
+        let mut scores = scores.into_iter();
+        for entry in entries {
+            let due = scores
+                .next()
+                .and_then(|score| value::integer(&score))
+                .map(|due| due.max(0).unsigned_abs());
+            if due.is_some() && !scheduled_too {
+                continue;
+            }
+            match codec::read_queued(&entry) {
+                Ok(delivery) => window.deliveries.push((delivery, due)),
+                Err(error) => window.unreadable.push((entry.id, error.to_string())),
+            }
+        }
+        Ok(window)
+    }
+
+    /// Reads up to `count` scheduled deliveries that are due by `now_ms`, the earliest first. Schedules whose entry is
+    /// no more are cleared.
+    ///
+    /// # Errors
+    ///
+    /// Whatever keeps Redis from answering.
+    pub async fn due_retries(
+        &self,
+        lane: &LaneKeys,
+        now_ms: u64,
+        count: usize,
+    ) -> Result<DueRetries, StoreError> {
+        let (shard, uid) = (lane.shard, &lane.uid);
+        let (queue, retry, tries) = (
+            self.keys().queue(shard, uid),
+            self.keys().retry(shard, uid),
+            self.keys().tries(shard, uid),
+        );
+        let mut connected = self.link().connection()?;
+        let mut commands = redis::pipe();
+        commands
+            .cmd("ZRANGEBYSCORE")
+            .arg(&retry)
+            .arg("-inf")
+            .arg(now_ms)
+            .arg("LIMIT")
+            .arg(0)
+            .arg(count);
+        commands
+            .cmd("ZRANGEBYSCORE")
+            .arg(&retry)
+            .arg(format!("({now_ms}"))
+            .arg("+inf");
+        commands.arg("WITHSCORES").arg("LIMIT").arg(0).arg(1);
+        let mut replies = connected
+            .all("read due retries", &commands)
+            .await?
+            .into_iter();
+        let ids: Vec<String> = value::items(replies.next().unwrap_or(Value::Nil))
+            .into_iter()
+            .filter_map(value::text)
+            .collect();
+        let next = value::pairs(replies.next().unwrap_or(Value::Nil));
+        let mut found = DueRetries {
+            next_ms: next
+                .first()
+                .and_then(|(_, score)| value::integer(score))
+                .map(|ms| ms.max(0).unsigned_abs()),
+            ..DueRetries::default()
+        };
+        if ids.is_empty() {
+            return Ok(found);
+        }
+        let mut commands = redis::pipe();
+        commands.cmd("HMGET").arg(&tries).arg(&ids);
+        for id in &ids {
+            commands.cmd("XRANGE").arg(&queue).arg(id).arg(id);
+        }
+        let mut replies = connected
+            .all("read due retries", &commands)
+            .await?
+            .into_iter();
+        let stored = value::items(replies.next().unwrap_or(Value::Nil));
+        let mut orphans = Vec::new();
+        for ((id, stored), reply) in ids.into_iter().zip(stored).zip(replies) {
+            let Some(entry) = value::entries(reply)?.into_iter().next() else {
+                orphans.push(id);
+                continue;
+            };
+            let entry_id = entry.id;
+            let tries = value::bytes(stored)
+                .map_or_else(|| Ok(Tries::default()), |text| codec::read_tries(&text));
+            match (codec::read_queued(&entry), tries) {
+                (Ok(delivery), Ok(tries)) => found.deliveries.push((delivery, tries)),
+                (Err(error), _) | (_, Err(error)) => {
+                    found.unreadable.push((entry_id, error.to_string()))
+                }
+            }
+        }
+        if !orphans.is_empty() {
+            let mut commands = redis::pipe();
+            commands.cmd("ZREM").arg(&retry).arg(&orphans);
+            commands.cmd("HDEL").arg(&tries).arg(&orphans);
+            connected.all("clear schedules", &commands).await?;
+        }
+        Ok(found)
+    }
+
+    /// When the entry `id` is due, if it is scheduled, with its tries.
+    ///
+    /// # Errors
+    ///
+    /// Whatever keeps Redis from answering.
+    pub async fn schedule_of(
+        &self,
+        lane: &LaneKeys,
+        id: EntryId,
+    ) -> Result<Option<(u64, Tries)>, StoreError> {
+        let mut commands = redis::pipe();
+        commands
+            .cmd("ZSCORE")
+            .arg(self.keys().retry(lane.shard, &lane.uid))
+            .arg(id.to_string());
+        commands
+            .cmd("HGET")
+            .arg(self.keys().tries(lane.shard, &lane.uid))
+            .arg(id.to_string());
+        let mut replies = self
+            .link()
+            .connection()?
+            .all("read a schedule", &commands)
+            .await?
+            .into_iter();
+        let due = replies.next().and_then(|reply| value::integer(&reply));
+        let tries = replies.next().and_then(value::bytes);
+        match due {
+            None => Ok(None),
+            Some(due) => {
+                let tries =
+                    tries.map_or_else(|| Ok(Tries::default()), |text| codec::read_tries(&text))?;
+                Ok(Some((due.max(0).unsigned_abs(), tries)))
+            }
+        }
+    }
+
+    /// STORE: gives deliveries that were only taken a home in the queue. Returns their entries, in order.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Fenced`] and nothing is stored; after [`StoreError::Unavailable`] it may have been.
+    pub async fn store(
+        &self,
+        lane: &LaneKeys,
+        batch: &[Storing],
+        now_ms: u64,
+        generation: u64,
+    ) -> Result<Vec<EntryId>, StoreError> {
+        let (shard, uid) = (lane.shard, &lane.uid);
+        let mut call = scripts::STORE
+            .call()
+            .key(self.keys().owner(shard))
+            .key(self.keys().queue(shard, uid))
+            .key(self.keys().retry(shard, uid))
+            .key(self.keys().tries(shard, uid))
+            .key(self.keys().due(shard))
+            .arg(lane.owner.as_bytes())
+            .arg(uid.as_bytes())
+            .number(batch.len() as u64);
+        for storing in batch {
+            call = call
+                .arg(
+                    storing
+                        .due_ms
+                        .map(|due| due.to_string())
+                        .unwrap_or_default(),
+                )
+                .arg(
+                    storing
+                        .tries
+                        .as_ref()
+                        .map(codec::write_tries)
+                        .unwrap_or_default(),
+                );
+            let fields = codec::queue_fields(&storing.event, 0);
+            call = call.number(2 * fields.len() as u64);
+            for (name, value) in fields {
+                call = call.arg(name).arg(value);
+            }
+        }
+        let reply = call
+            .number(now_ms)
+            .run(&mut self.link().connection_of(generation)?)
+            .await?;
+        written(&reply, shard)?;
+        let ids: Vec<EntryId> = value::items(reply)
+            .into_iter()
+            .map(value::entry_id)
+            .collect::<Result<_, StoreError>>()?;
+        if ids.len() == batch.len() {
+            Ok(ids)
+        } else {
+            Err(value::corrupt(
+                "the reply of STORE",
+                format!("{} ids for {} deliveries", ids.len(), batch.len()),
+            ))
+        }
+    }
+
+    /// SCHEDULE: the delivery `id` is to be tried again at `due_ms`.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Fenced`] and nothing is written.
+    pub async fn schedule(
+        &self,
+        lane: &LaneKeys,
+        id: EntryId,
+        due_ms: u64,
+        tries: &Tries,
+        generation: u64,
+    ) -> Result<Written, StoreError> {
+        let (shard, uid) = (lane.shard, &lane.uid);
+        let reply = scripts::SCHEDULE
+            .call()
+            .key(self.keys().owner(shard))
+            .key(self.keys().queue(shard, uid))
+            .key(self.keys().retry(shard, uid))
+            .key(self.keys().tries(shard, uid))
+            .key(self.keys().due(shard))
+            .arg(lane.owner.as_bytes())
+            .arg(uid.as_bytes())
+            .arg(id.to_string())
+            .number(due_ms)
+            .arg(codec::write_tries(tries))
+            .run(&mut self.link().connection_of(generation)?)
+            .await?;
+        written(&reply, shard)
+    }
+
+    /// PARK: the lane sleeps. Returns when it has work next (Unix ms), `None` for never.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Fenced`] and nothing is written.
+    pub async fn park(
+        &self,
+        lane: &LaneKeys,
+        parked: Parked,
+        paused: bool,
+        now_ms: u64,
+        generation: u64,
+    ) -> Result<Option<u64>, StoreError> {
+        let (shard, uid) = (lane.shard, &lane.uid);
+        let reply = scripts::PARK
+            .call()
+            .key(self.keys().owner(shard))
+            .key(self.keys().queue(shard, uid))
+            .key(self.keys().retry(shard, uid))
+            .key(self.keys().tries(shard, uid))
+            .key(self.keys().lane(shard, uid))
+            .key(self.keys().due(shard))
+            .arg(lane.owner.as_bytes())
+            .arg(uid.as_bytes())
+            .arg(parked.cursor.to_string())
+            .number(parked.hold_ms)
+            .number(now_ms)
+            .arg(if paused {
+                PAUSED_DUE_MS.to_string()
+            } else {
+                String::new()
+            })
+            .run(&mut self.link().connection_of(generation)?)
+            .await?;
+        written(&reply, shard)?;
+        Ok(value::integer(&reply).and_then(|due| u64::try_from(due).ok()))
+    }
+
+    /// Removes all that a deleted webhook left in its shard.
+    ///
+    /// # Errors
+    ///
+    /// Whatever keeps Redis from answering.
+    pub async fn remove_lane(&self, shard: u16, uid: &str) -> Result<(), StoreError> {
+        let keys = self.keys();
+        let mut commands = redis::pipe();
+        commands
+            .cmd("UNLINK")
+            .arg(keys.queue(shard, uid))
+            .arg(keys.retry(shard, uid))
+            .arg(keys.tries(shard, uid));
+        commands
+            .arg(keys.lane(shard, uid))
+            .arg(keys.dead(shard, uid));
+        commands.cmd("ZREM").arg(keys.due(shard)).arg(uid);
+        self.link()
+            .connection()?
+            .all("remove a deleted webhook's queue", &commands)
+            .await
+            .map(drop)
+    }
+}
+
+/// The value of a field for a dead letter.
+pub(crate) fn field(value: impl ToString) -> Bytes {
+    Bytes::from(value.to_string())
+}

@@ -1,0 +1,143 @@
+//! Storing deliveries in the queues of their webhooks, in bulk, and removing the settled ones.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::codec;
+use super::error::StoreError;
+use super::{Store, value};
+use crate::event::{EntryId, Event};
+
+/// A delivery on its way into a queue.
+#[derive(Debug, Clone)]
+pub struct Enqueue {
+    /// The webhook's uid.
+    pub uid: Arc<str>,
+    /// The event.
+    pub event: Arc<Event>,
+}
+
+/// A queue entry whose delivery is settled.
+#[derive(Debug, Clone)]
+pub struct Removal {
+    /// The webhook's shard.
+    pub shard: u16,
+    /// The webhook's uid.
+    pub uid: Arc<str>,
+    /// The entry.
+    pub id: EntryId,
+    /// Whether a schedule or tries may stand beside it.
+    pub tried: bool,
+}
+
+/// Entries of one queue to be removed, and those of them that may be scheduled.
+#[derive(Default)]
+struct Ids {
+    all: Vec<String>,
+    tried: Vec<String>,
+}
+
+impl Store {
+    /// Adds deliveries to their queues, all of one shard, and marks their webhooks due: all of it or nothing.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Replaced`] when the server is not of `generation`; a refusal means that nothing was stored. After
+    /// [`StoreError::Unavailable`] it may have been.
+    pub async fn enqueue(
+        &self,
+        shard: u16,
+        batch: &[Enqueue],
+        now_ms: u64,
+        generation: u64,
+    ) -> Result<(), StoreError> {
+        let mut commands = redis::Pipeline::with_capacity(batch.len() + 2);
+        let mut uids: Vec<&str> = batch.iter().map(|delivery| &*delivery.uid).collect();
+        uids.sort_unstable();
+        uids.dedup();
+        commands.cmd("ZADD").arg(self.keys().due(shard)).arg("LT");
+        for uid in &uids {
+            commands.arg(now_ms).arg(*uid);
+        }
+        for delivery in batch {
+            commands
+                .cmd("XADD")
+                .arg(self.keys().queue(shard, &delivery.uid))
+                .arg("*");
+            for (name, value) in codec::queue_fields(&delivery.event, 0) {
+                commands.arg(name).arg(&value[..]);
+            }
+        }
+        let mut connected = self.link().connection_of(generation)?;
+        connected
+            .transaction("queue deliveries", &mut commands)
+            .await
+            .map(drop)
+    }
+
+    /// Removes settled deliveries. Right from anyone and any number of times, because each names one exact entry.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Replaced`] when the server is not of `generation`.
+    pub async fn remove(&self, removals: &[Removal], generation: u64) -> Result<(), StoreError> {
+        let mut by_webhook: BTreeMap<(u16, &str), Ids> = BTreeMap::new();
+        for removal in removals {
+            let ids = by_webhook.entry((removal.shard, &removal.uid)).or_default();
+            let id = removal.id.to_string();
+            if removal.tried {
+                ids.tried.push(id.clone());
+            }
+            ids.all.push(id);
+        }
+        let mut commands = redis::pipe();
+        for ((shard, uid), Ids { all, tried }) in by_webhook {
+            // The entry last: a schedule without its entry is noise that the lane clears, the reverse would be an
+            // attempt at something delivered.
+            if !tried.is_empty() {
+                commands
+                    .cmd("ZREM")
+                    .arg(self.keys().retry(shard, uid))
+                    .arg(&tried);
+                commands
+                    .cmd("HDEL")
+                    .arg(self.keys().tries(shard, uid))
+                    .arg(&tried);
+            }
+            commands
+                .cmd("XDEL")
+                .arg(self.keys().queue(shard, uid))
+                .arg(&all);
+        }
+        self.link()
+            .connection_of(generation)?
+            .all("remove settled deliveries", &commands)
+            .await
+            .map(drop)
+    }
+
+    /// How many deliveries each of the queues of one shard holds, in the order asked for.
+    ///
+    /// # Errors
+    ///
+    /// Whatever keeps Redis from answering.
+    pub async fn queue_lengths(
+        &self,
+        shard: u16,
+        uids: &[Arc<str>],
+    ) -> Result<Vec<u64>, StoreError> {
+        let mut commands = redis::pipe();
+        for uid in uids {
+            commands.cmd("XLEN").arg(self.keys().queue(shard, uid));
+        }
+        let replies = self
+            .link()
+            .connection()?
+            .all("measure queues", &commands)
+            .await?;
+        Ok(replies
+            .iter()
+            .map(|reply| value::integer(reply).unwrap_or(0).max(0).unsigned_abs())
+            .collect())
+    }
+}

@@ -1,0 +1,113 @@
+//! The scripts, each with its contract in the header of its file, and the one place that recovers from NOSCRIPT.
+
+use redis::{Cmd, Value};
+
+use super::connection::Connected;
+use super::error::StoreError;
+use super::value;
+
+/// A script and its digest.
+pub(crate) struct Script {
+    /// What it does, for errors and metrics.
+    operation: &'static str,
+    body: &'static str,
+    digest: std::sync::OnceLock<String>,
+}
+
+macro_rules! scripts {
+    ($($(#[$doc:meta])* $name:ident = $file:literal, $operation:literal;)*) => {
+        $($(#[$doc])* pub(crate) static $name: Script = Script {
+            operation: $operation,
+            body: include_str!(concat!("scripts/", $file)),
+            digest: std::sync::OnceLock::new(),
+        };)*
+    };
+}
+
+scripts! {
+    STORE = "store.lua", "store a delivery";
+    SCHEDULE = "schedule.lua", "schedule a retry";
+    DEAD = "dead.lua", "dead-letter a delivery";
+    BURY = "bury.lua", "dead-letter a delivery that was never queued";
+    REPLAY = "replay.lua", "replay a dead letter";
+    PARK = "park.lua", "park a lane";
+    BEAT = "beat.lua", "beat";
+    CLAIM = "claim.lua", "claim a shard";
+    CLAIM_SOURCE = "claim_source.lua", "claim a source";
+    PUT_WEBHOOK = "put_webhook.lua", "store a webhook";
+    DELETE_WEBHOOK = "delete_webhook.lua", "delete a webhook";
+    TRIM = "trim.lua", "trim a source";
+}
+
+impl Script {
+    fn digest(&self) -> &str {
+        self.digest
+            .get_or_init(|| redis::Script::new(self.body).get_hash().to_owned())
+    }
+
+    /// A call of the script; add keys and arguments with [`Call::key`] and [`Call::arg`].
+    pub fn call(&'static self) -> Call {
+        Call {
+            script: self,
+            keys: Vec::new(),
+            arguments: Vec::new(),
+        }
+    }
+}
+
+/// One call of a script.
+pub(crate) struct Call {
+    script: &'static Script,
+    keys: Vec<String>,
+    arguments: Vec<Vec<u8>>,
+}
+
+impl Call {
+    pub fn key(mut self, key: String) -> Call {
+        self.keys.push(key);
+        self
+    }
+
+    pub fn arg(mut self, argument: impl AsRef<[u8]>) -> Call {
+        self.arguments.push(argument.as_ref().to_vec());
+        self
+    }
+
+    pub fn number(self, argument: u64) -> Call {
+        self.arg(argument.to_string())
+    }
+
+    fn command(&self, name: &str, code: &str) -> Cmd {
+        let mut command = redis::cmd(name);
+        command.arg(code).arg(self.keys.len());
+        for key in &self.keys {
+            command.arg(key.as_str());
+        }
+        for argument in &self.arguments {
+            command.arg(argument.as_slice());
+        }
+        command
+    }
+
+    /// Runs the call; a server that does not know the script is given its body.
+    ///
+    /// # Errors
+    ///
+    /// As the server's answer is sorted by [`StoreError`].
+    pub async fn run(self, connected: &mut Connected) -> Result<Value, StoreError> {
+        let operation = self.script.operation;
+        let mut pipeline = redis::Pipeline::with_capacity(1);
+        pipeline.add_command(self.command("EVALSHA", self.script.digest()));
+        let mut replies = connected.pipeline(operation, &pipeline).await?;
+        let reply = replies.pop().unwrap_or(Value::Nil);
+        match value::server_error(&reply) {
+            None => Ok(reply),
+            Some((code, _)) if code == "NOSCRIPT" => {
+                connected
+                    .command(operation, self.command("EVAL", self.script.body))
+                    .await
+            }
+            Some((code, detail)) => Err(StoreError::from_code(operation, &code, &detail)),
+        }
+    }
+}

@@ -1,0 +1,413 @@
+//! One source stream: reading it through the consumer group, acknowledging, and finding what fell between.
+
+use std::time::Duration;
+
+use redis::Value;
+
+use super::connection::{Connected, Link};
+use super::error::StoreError;
+use super::keys::Keys;
+use super::scripts;
+use super::value::{self, RawEntry};
+use crate::event::EntryId;
+use crate::settings::Start;
+
+/// Pombo's consumer group. One consumer, because one daemon reads a stream at a time: its successor then finds
+/// everything pending under its own name.
+pub const GROUP: &str = "pombo";
+const CONSUMER: &str = "pombo";
+/// Streams looked at per step of a discovery.
+const SCAN_COUNT: usize = 1_000;
+
+/// A source stream on its Redis.
+#[derive(Clone)]
+pub struct SourceStream {
+    link: Link,
+    keys: Keys,
+    stream: String,
+}
+
+/// A pending entry of the group.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Pending {
+    /// Its id.
+    pub id: EntryId,
+}
+
+/// How far the group is.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Progress {
+    /// The counter of entries that the group was given; `None` while the server cannot tell.
+    pub entries_read: Option<u64>,
+    /// Entries that the group has not been given yet; at least this many.
+    pub lag_entries: u64,
+    /// When the oldest of them was added (Unix ms).
+    pub oldest_unread_ms: Option<u64>,
+}
+
+impl SourceStream {
+    /// The stream `stream` on the server behind `link`.
+    pub fn new(link: Link, keys: Keys, stream: &str) -> SourceStream {
+        SourceStream {
+            link,
+            keys,
+            stream: stream.to_owned(),
+        }
+    }
+
+    /// Its key.
+    pub fn name(&self) -> &str {
+        &self.stream
+    }
+
+    /// The connection that it is read over.
+    pub fn link(&self) -> &Link {
+        &self.link
+    }
+
+    /// The mark: all entries up to it are settled.
+    ///
+    /// # Errors
+    ///
+    /// Whatever keeps Redis from answering.
+    pub async fn mark(&self, generation: u64) -> Result<Option<EntryId>, StoreError> {
+        let mut command = redis::cmd("HGET");
+        command.arg(self.keys.source(&self.stream)).arg("mark");
+        let reply = self
+            .link
+            .connection_of(generation)?
+            .command("read a source's mark", command)
+            .await?;
+        Ok(value::text(reply).and_then(|text| text.parse().ok()))
+    }
+
+    /// Makes the group if it does not exist: from the mark if there is one, so that a lost group skips nothing and
+    /// replays nothing that is settled, else from `start`. True if it was made.
+    ///
+    /// # Errors
+    ///
+    /// Whatever keeps Redis from answering; permissions.
+    pub async fn ensure_group(&self, start: Start, generation: u64) -> Result<bool, StoreError> {
+        let from = match (self.mark(generation).await?, start) {
+            (Some(mark), _) => mark.to_string(),
+            (None, Start::Beginning) => "0".to_owned(),
+            (None, Start::New) => "$".to_owned(),
+        };
+        let mut command = redis::cmd("XGROUP");
+        command
+            .arg("CREATE")
+            .arg(&self.stream)
+            .arg(GROUP)
+            .arg(&from)
+            .arg("MKSTREAM");
+        match self
+            .link
+            .connection_of(generation)?
+            .command("create the consumer group", command)
+            .await
+        {
+            Ok(_) => Ok(true),
+            Err(StoreError::Denied { detail, .. }) if detail.contains("BUSYGROUP") => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Reads entries that are pending since an earlier read, after `after`. Those without fields were trimmed.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::NoGroup`] when group or stream are gone.
+    pub async fn read_pending(
+        &self,
+        connected: &mut Connected,
+        after: EntryId,
+        count: usize,
+    ) -> Result<Vec<RawEntryOf>, StoreError> {
+        let mut command = redis::cmd("XREADGROUP");
+        command
+            .arg("GROUP")
+            .arg(GROUP)
+            .arg(CONSUMER)
+            .arg("COUNT")
+            .arg(count);
+        command
+            .arg("STREAMS")
+            .arg(&self.stream)
+            .arg(after.to_string());
+        self.first_stream(connected.command("read pending entries", command).await?)
+    }
+
+    /// Waits up to `block` for entries that nobody has read.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::NoGroup`] when group or stream are gone.
+    pub async fn read_new(
+        &self,
+        connected: &mut Connected,
+        count: usize,
+        block: Duration,
+    ) -> Result<Vec<RawEntryOf>, StoreError> {
+        let mut command = redis::cmd("XREADGROUP");
+        command
+            .arg("GROUP")
+            .arg(GROUP)
+            .arg(CONSUMER)
+            .arg("COUNT")
+            .arg(count);
+        command
+            .arg("BLOCK")
+            .arg(block.as_millis() as u64)
+            .arg("STREAMS")
+            .arg(&self.stream)
+            .arg(">");
+        self.first_stream(connected.command("read a source", command).await?)
+    }
+
+    fn first_stream(&self, reply: Value) -> Result<Vec<RawEntryOf>, StoreError> {
+        let entries = value::streams(reply)?
+            .into_iter()
+            .next()
+            .map(|(_, entries)| entries)
+            .unwrap_or_default();
+        Ok(entries.into_iter().map(RawEntryOf).collect())
+    }
+
+    /// Acknowledges entries and moves the mark, if there is one.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Replaced`] when the server is not of `generation`: nothing was sent.
+    pub async fn acknowledge(
+        &self,
+        ids: &[EntryId],
+        mark: Option<EntryId>,
+        generation: u64,
+    ) -> Result<(), StoreError> {
+        let mut commands = redis::pipe();
+        if !ids.is_empty() {
+            let command = commands.cmd("XACK").arg(&self.stream).arg(GROUP);
+            for id in ids {
+                command.arg(id.to_string());
+            }
+        }
+        if let Some(mark) = mark {
+            commands
+                .cmd("HSET")
+                .arg(self.keys.source(&self.stream))
+                .arg("mark")
+                .arg(mark.to_string());
+        }
+        if commands.is_empty() {
+            return Ok(());
+        }
+        let replies = self
+            .link
+            .connection_of(generation)?
+            .pipeline("acknowledge events", &commands)
+            .await?;
+        // A full Redis refuses the mark and takes the acknowledgements: the mark then follows later.
+        match replies.first().and_then(value::server_error) {
+            Some((code, detail)) if !ids.is_empty() => {
+                Err(StoreError::from_code("acknowledge events", &code, &detail))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Entries that are pending for at least `idle`, from `start` on.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::NoGroup`] when group or stream are gone.
+    pub async fn pending(
+        &self,
+        idle: Duration,
+        start: EntryId,
+        count: usize,
+        generation: u64,
+    ) -> Result<Vec<Pending>, StoreError> {
+        let mut command = redis::cmd("XPENDING");
+        command
+            .arg(&self.stream)
+            .arg(GROUP)
+            .arg("IDLE")
+            .arg(idle.as_millis() as u64);
+        command.arg(start.to_string()).arg("+").arg(count);
+        let reply = self
+            .link
+            .connection_of(generation)?
+            .command("look for pending entries", command)
+            .await?;
+        value::items(reply)
+            .into_iter()
+            .map(|item| {
+                let id =
+                    value::entry_id(value::items(item).into_iter().next().unwrap_or(Value::Nil))?;
+                Ok(Pending { id })
+            })
+            .collect()
+    }
+
+    /// Reads entries by id; those without fields are no longer in the stream.
+    ///
+    /// # Errors
+    ///
+    /// Whatever keeps Redis from answering.
+    pub async fn read_by_id(
+        &self,
+        ids: &[EntryId],
+        generation: u64,
+    ) -> Result<Vec<RawEntryOf>, StoreError> {
+        let mut commands = redis::pipe();
+        for id in ids {
+            let id = id.to_string();
+            commands.cmd("XRANGE").arg(&self.stream).arg(&id).arg(&id);
+        }
+        let replies = self
+            .link
+            .connection_of(generation)?
+            .all("read pending entries by id", &commands)
+            .await?;
+        ids.iter()
+            .zip(replies)
+            .map(|(id, reply)| {
+                let found = value::entries(reply)?.into_iter().next();
+                Ok(RawEntryOf(found.unwrap_or(RawEntry {
+                    id: *id,
+                    fields: None,
+                })))
+            })
+            .collect()
+    }
+
+    /// How far the group is.
+    ///
+    /// # Errors
+    ///
+    /// Whatever keeps Redis from answering.
+    pub async fn progress(&self, generation: u64) -> Result<Progress, StoreError> {
+        let mut connected = self.link.connection_of(generation)?;
+        let mut command = redis::cmd("XINFO");
+        command.arg("GROUPS").arg(&self.stream);
+        let groups = value::items(
+            connected
+                .command("read a source's progress", command)
+                .await?,
+        );
+        let Some(ours) = groups
+            .into_iter()
+            .map(value::text_map)
+            .find(|group| group.get("name").map(String::as_str) == Some(GROUP))
+        else {
+            return Err(StoreError::NoGroup);
+        };
+        let number = |name: &str| ours.get(name).and_then(|text| text.parse::<u64>().ok());
+        let mut progress = Progress {
+            entries_read: number("entries-read"),
+            lag_entries: number("lag").unwrap_or(0),
+            oldest_unread_ms: None,
+        };
+        if number("lag") != Some(0) {
+            let last = ours
+                .get("last-delivered-id")
+                .cloned()
+                .unwrap_or_else(|| "0-0".to_owned());
+            let mut command = redis::cmd("XRANGE");
+            command
+                .arg(&self.stream)
+                .arg(format!("({last}"))
+                .arg("+")
+                .arg("COUNT")
+                .arg(1);
+            let unread = value::entries(
+                connected
+                    .command("read a source's progress", command)
+                    .await?,
+            )?;
+            progress.oldest_unread_ms = unread.first().map(|entry| entry.id.ms);
+            if unread.is_empty() {
+                // What the counter still shows was trimmed: there is nothing left to read.
+                progress.lag_entries = 0;
+            } else {
+                progress.lag_entries = progress.lag_entries.max(1);
+            }
+        }
+        Ok(progress)
+    }
+
+    /// Trims what none of the stream's groups needs any more, at most up to `mark`. Returns how many entries went.
+    ///
+    /// # Errors
+    ///
+    /// Whatever keeps Redis from answering.
+    pub async fn trim(&self, mark: EntryId, generation: u64) -> Result<u64, StoreError> {
+        let mut connected = self.link.connection_of(generation)?;
+        let call = scripts::TRIM
+            .call()
+            .key(self.stream.clone())
+            .arg(GROUP)
+            .arg(mark.to_string());
+        let reply = call.run(&mut connected).await?;
+        Ok(value::integer(&reply).unwrap_or(0).max(0).unsigned_abs())
+    }
+}
+
+/// An entry as it was read from a source, before it is known to be an event.
+pub struct RawEntryOf(RawEntry);
+
+impl RawEntryOf {
+    /// Its id.
+    pub fn id(&self) -> EntryId {
+        self.0.id
+    }
+
+    /// Its fields; `None` if it was trimmed while it was pending.
+    pub fn into_fields(self) -> Option<Vec<(bytes::Bytes, bytes::Bytes)>> {
+        self.0.fields
+    }
+}
+
+/// The streams behind `link` whose key matches the glob `pattern`, at most `most` of them; true if there are more.
+///
+/// # Errors
+///
+/// Whatever keeps Redis from answering.
+pub async fn discover(
+    link: &Link,
+    pattern: &str,
+    most: usize,
+) -> Result<(Vec<String>, bool), StoreError> {
+    let mut found = std::collections::BTreeSet::new();
+    let mut cursor = "0".to_owned();
+    loop {
+        let mut commands = redis::pipe();
+        commands
+            .cmd("SCAN")
+            .arg(&cursor)
+            .arg("MATCH")
+            .arg(pattern)
+            .arg("COUNT")
+            .arg(SCAN_COUNT);
+        commands.arg("TYPE").arg("stream");
+        let replies = link.slowly("look for source streams", &commands).await?;
+        let mut parts = value::items(replies.into_iter().next().unwrap_or(Value::Nil)).into_iter();
+        cursor = parts
+            .next()
+            .and_then(value::text)
+            .unwrap_or_else(|| "0".to_owned());
+        found.extend(
+            parts
+                .next()
+                .map(value::items)
+                .unwrap_or_default()
+                .into_iter()
+                .filter_map(value::text),
+        );
+        if cursor == "0" || found.len() > most {
+            break;
+        }
+    }
+    let more = found.len() > most;
+    Ok((found.into_iter().take(most).collect(), more))
+}

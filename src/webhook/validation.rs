@@ -1,0 +1,263 @@
+//! What a webhook's fields may hold. Every mistake is told at once, with what is allowed instead.
+
+use std::collections::HashSet;
+use std::fmt;
+use std::time::Duration;
+
+use http::HeaderName;
+
+use super::WebhookSpec;
+use crate::delivery::is_id_byte;
+use crate::target::TargetRules;
+
+const LONGEST_ID: usize = 64;
+const LONGEST_TENANT: usize = 256;
+const LONGEST_NAME: usize = 100;
+const MOST_EVENTS: usize = 100;
+const LONGEST_SECRET: usize = 512;
+const MOST_HEADERS: usize = 32;
+const LONGEST_HEADER_NAME: usize = 128;
+const LONGEST_HEADER_VALUE: usize = 1024;
+const HIGHEST_RATE: f64 = 100_000.0;
+const MOST_IN_FLIGHT: u32 = 10_000;
+const SHORTEST_TIMEOUT: Duration = Duration::from_millis(100);
+const LONGEST_TIMEOUT: Duration = Duration::from_secs(5 * 60);
+
+/// The header of the signature where the settings name no other.
+const DEFAULT_SIGNATURE_HEADER: &str = "x-signature";
+
+/// Set by Pombo or by HTTP itself; names of these families too: see [`is_reserved_header`].
+const RESERVED_HEADERS: [&str; 10] = [
+    "content-type",
+    "content-length",
+    "host",
+    "connection",
+    "transfer-encoding",
+    "te",
+    "upgrade",
+    "trailer",
+    "keep-alive",
+    "user-agent",
+];
+
+const RESERVED_FAMILIES: [&str; 4] = ["proxy-", "x-event-", "x-delivery-", "webhook-"];
+
+/// What is wrong with one field. Neither a secret nor a header's value is ever part of it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct FieldError {
+    /// Where, such as `events[2]` or `retry.first`.
+    pub field: String,
+    /// What is wrong, in plain words.
+    pub reason: String,
+    /// What would be right.
+    pub allowed: String,
+}
+
+impl FieldError {
+    /// Says what is wrong with `field`, and what is allowed.
+    pub fn new(
+        field: impl Into<String>,
+        reason: impl Into<String>,
+        allowed: impl Into<String>,
+    ) -> Self {
+        FieldError {
+            field: field.into(),
+            reason: reason.into(),
+            allowed: allowed.into(),
+        }
+    }
+
+    fn within(mut self, parent: &str) -> Self {
+        self.field = format!("{parent}.{}", self.field);
+        self
+    }
+}
+
+impl fmt::Display for FieldError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{}: {} (allowed: {})",
+            self.field, self.reason, self.allowed
+        )
+    }
+}
+
+impl std::error::Error for FieldError {}
+
+/// Whether a webhook may not set a header of this name, because Pombo, HTTP, or the signature in
+/// `signature_header` does. Names compare without regard to case.
+pub fn is_reserved_header(name: &str, signature_header: &str) -> bool {
+    let lower = name.to_ascii_lowercase();
+    RESERVED_HEADERS.contains(&lower.as_str())
+        || RESERVED_FAMILIES
+            .iter()
+            .any(|family| lower.starts_with(family))
+        || lower.eq_ignore_ascii_case(signature_header)
+}
+
+impl WebhookSpec {
+    /// Everything that is wrong with the values; empty when all is well. For a daemon whose signature
+    /// stands in a header of another name than `x-signature` there is [`WebhookSpec::validate_for`].
+    pub fn validate(&self, rules: &TargetRules) -> Vec<FieldError> {
+        self.validate_for(rules, DEFAULT_SIGNATURE_HEADER)
+    }
+
+    /// Everything that is wrong with the values, with the name of the signature's header reserved.
+    pub fn validate_for(&self, rules: &TargetRules, signature_header: &str) -> Vec<FieldError> {
+        let mut errors = Vec::new();
+        self.check_identity(&mut errors);
+        if let Err(error) = rules.check_url(&self.url) {
+            errors.push(FieldError::new(
+                "url",
+                error.to_string(),
+                "an http:// or https:// URL without credentials, at most 2048 bytes, on an allowed network",
+            ));
+        }
+        if self.events.is_empty() || self.events.len() > MOST_EVENTS {
+            errors.push(FieldError::new(
+                "events",
+                format!("there are {} event filters", self.events.len()),
+                "1 to 100 event filters",
+            ));
+        }
+        self.check_secret(&mut errors);
+        self.check_headers(signature_header, &mut errors);
+        self.check_limits(&mut errors);
+        if let Some(retry) = &self.retry {
+            errors.extend(
+                retry
+                    .validate()
+                    .into_iter()
+                    .map(|error| error.within("retry")),
+            );
+        }
+        errors
+    }
+
+    fn check_identity(&self, errors: &mut Vec<FieldError>) {
+        if !(1..=LONGEST_ID).contains(&self.id.len()) || !self.id.bytes().all(is_id_byte) {
+            errors.push(FieldError::new(
+                "id",
+                "this is no webhook id",
+                "1 to 64 letters, digits, `_` and `-`",
+            ));
+        }
+        let visible = self.tenant.bytes().all(|byte| byte.is_ascii_graphic());
+        if !(1..=LONGEST_TENANT).contains(&self.tenant.len()) || !visible {
+            errors.push(FieldError::new(
+                "tenant",
+                "this is no tenant",
+                "1 to 256 visible ASCII characters",
+            ));
+        }
+        let characters = self.name.chars().count();
+        if !(1..=LONGEST_NAME).contains(&characters) || self.name.chars().any(char::is_control) {
+            errors.push(FieldError::new(
+                "name",
+                "the name is empty, too long, or holds control characters",
+                "1 to 100 characters",
+            ));
+        }
+    }
+
+    fn check_secret(&self, errors: &mut Vec<FieldError>) {
+        let Some(secret) = &self.secret else {
+            return;
+        };
+        let text = secret.expose();
+        if !(1..=LONGEST_SECRET).contains(&text.len()) || text.chars().any(char::is_control) {
+            errors.push(FieldError::new(
+                "secret",
+                "the secret is empty, too long, or holds control characters",
+                "1 to 512 bytes; leave it out to have one generated",
+            ));
+        }
+    }
+
+    fn check_headers(&self, signature_header: &str, errors: &mut Vec<FieldError>) {
+        if self.headers.len() > MOST_HEADERS {
+            errors.push(FieldError::new(
+                "headers",
+                format!("there are {} headers", self.headers.len()),
+                "at most 32 headers",
+            ));
+        }
+        let mut seen = HashSet::new();
+        for (name, value) in &self.headers {
+            let field = format!("headers.{}", name.escape_debug());
+            if name.len() > LONGEST_HEADER_NAME || HeaderName::from_bytes(name.as_bytes()).is_err()
+            {
+                errors.push(FieldError::new(
+                    field,
+                    "this is no name of a header",
+                    "1 to 128 letters, digits and any of !#$%&'*+-.^_`|~",
+                ));
+                continue;
+            }
+            if is_reserved_header(name, signature_header) {
+                errors.push(FieldError::new(
+                    field.clone(),
+                    "this header is set by Pombo or by HTTP itself",
+                    "any other name than content-type, user-agent, host and such, proxy-*, x-event-*, \
+                     x-delivery-*, webhook-* and the signature's",
+                ));
+            }
+            if !seen.insert(name.to_ascii_lowercase()) {
+                errors.push(FieldError::new(
+                    field.clone(),
+                    "this header is given twice, in different spellings",
+                    "each header once",
+                ));
+            }
+            let printable = value.bytes().all(|byte| (0x20..=0x7e).contains(&byte));
+            if value.len() > LONGEST_HEADER_VALUE || !printable {
+                errors.push(FieldError::new(
+                    field,
+                    "the value is too long or holds control or non-ASCII characters",
+                    "at most 1024 printable ASCII characters",
+                ));
+            }
+        }
+    }
+
+    fn check_limits(&self, errors: &mut Vec<FieldError>) {
+        if let Some(limit) = &self.rate_limit {
+            // Written so that a value that is no number is refused as well.
+            if !(limit.per_second > 0.0 && limit.per_second <= HIGHEST_RATE) {
+                errors.push(FieldError::new(
+                    "rate_limit.per_second",
+                    "the rate is out of range",
+                    "above 0, at most 100000",
+                ));
+            }
+            if limit.burst == 0 {
+                errors.push(FieldError::new(
+                    "rate_limit.burst",
+                    "a burst of 0 would let nothing pass",
+                    "at least 1",
+                ));
+            }
+        }
+        if self
+            .max_in_flight
+            .is_some_and(|most| !(1..=MOST_IN_FLIGHT).contains(&most))
+        {
+            errors.push(FieldError::new(
+                "max_in_flight",
+                "the number is out of range",
+                "1 to 10000",
+            ));
+        }
+        if self
+            .timeout
+            .is_some_and(|timeout| !(SHORTEST_TIMEOUT..=LONGEST_TIMEOUT).contains(&timeout))
+        {
+            errors.push(FieldError::new(
+                "timeout",
+                "the timeout is out of range",
+                "100ms to 5m",
+            ));
+        }
+    }
+}

@@ -1,0 +1,160 @@
+//! Which connections are used again, and what a dead one costs.
+
+use super::*;
+
+#[tokio::test]
+async fn one_connection_serves_request_after_request() {
+    let receiver = Receiver::start().await;
+    let client = client();
+    for _ in 0..5 {
+        receiver.push(Answer::new(200).body("thanks"));
+        assert_eq!(status(&client.post(post(&receiver.url("/"))).await), 200);
+    }
+    assert_eq!(receiver.connections(), 1);
+}
+
+#[tokio::test]
+async fn a_body_within_the_limit_leaves_its_connection_in_use() {
+    let receiver = Receiver::start().await;
+    let client = client();
+    receiver.push(Answer::new(200).body(vec![b'.'; BODY_LIMIT]));
+    client.post(post(&receiver.url("/"))).await;
+    client.post(post(&receiver.url("/"))).await;
+    assert_eq!(receiver.connections(), 1);
+}
+
+#[tokio::test]
+async fn a_body_past_the_limit_costs_its_connection_and_nothing_else() {
+    let receiver = Receiver::start().await;
+    let client = client();
+    receiver.push(Answer::new(200).body(vec![b'.'; 4 * BODY_LIMIT]));
+    let posted = client.post(post(&receiver.url("/"))).await;
+    assert_eq!(status(&posted), 200);
+    receiver.wait_for_closed(1).await;
+    assert_eq!(status(&client.post(post(&receiver.url("/"))).await), 200);
+    assert_eq!(receiver.connections(), 2);
+}
+
+#[tokio::test]
+async fn a_refused_connection_is_a_connect_failure() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    drop(listener);
+    let posted = client().post(post(&format!("http://{address}/"))).await;
+    let (kind, detail) = failure(&posted);
+    assert_eq!(kind, FailureKind::Connect);
+    let expected = format!("cannot connect to {address} at {address}: connection refused");
+    assert_eq!(detail, expected);
+}
+
+#[tokio::test]
+async fn a_reset_before_any_answer_on_a_fresh_connection_is_not_sent_again() {
+    for step in [Step::Reset, Step::Close] {
+        let receiver = Receiver::start().await;
+        receiver.push(step);
+        let posted = client().post(post(&receiver.url("/"))).await;
+        let (kind, detail) = failure(&posted);
+        assert_eq!(kind, FailureKind::Connect, "{detail}");
+        assert!(detail.starts_with("no answer from 127.0.0.1:"), "{detail}");
+        assert!(!posted.resent);
+        assert_eq!(receiver.received().len(), 1);
+    }
+}
+
+#[tokio::test]
+async fn a_request_lost_on_a_reused_connection_is_sent_again_once_and_at_once() {
+    for step in [Step::Reset, Step::Close] {
+        let receiver = Receiver::start().await;
+        let client = client();
+        assert_eq!(status(&client.post(post(&receiver.url("/"))).await), 200);
+        receiver.push(step);
+        let posted = client.post(post(&receiver.url("/"))).await;
+        assert_eq!(status(&posted), 200);
+        assert!(posted.resent);
+        let received = receiver.received();
+        assert_eq!(received.len(), 3);
+        assert_eq!(received[1].before_on_connection, 1);
+        assert_eq!(received[2].before_on_connection, 0);
+        assert_eq!(received[1].headers, received[2].headers);
+        assert_eq!(received[1].body, received[2].body);
+    }
+}
+
+#[tokio::test]
+async fn a_request_that_is_lost_twice_is_a_failure() {
+    let receiver = Receiver::start().await;
+    let client = client();
+    client.post(post(&receiver.url("/"))).await;
+    receiver.push(Step::Reset).push(Step::Reset);
+    let posted = client.post(post(&receiver.url("/"))).await;
+    assert_eq!(failure(&posted).0, FailureKind::Connect);
+    assert!(posted.resent);
+    assert_eq!(receiver.received().len(), 3);
+}
+
+#[tokio::test]
+async fn many_dead_idle_connections_cost_each_request_one_sending_at_most() {
+    let receiver = Receiver::scripted(|request| match request.before_on_connection {
+        0 => Step::status(200),
+        _ => Step::Reset,
+    })
+    .await;
+    let gate = Gate::new();
+    for _ in 0..8 {
+        receiver.push(Answer::new(200).after(&gate));
+    }
+    let client = client();
+    let url = receiver.url("/");
+    let posts = (0..8).map(|_| client.post(post(&url)));
+    let first = futures_util::future::join_all(posts);
+    let (first, _) = tokio::join!(first, async {
+        receiver.wait_for(8).await;
+        gate.open();
+    });
+    assert!(first.iter().all(|posted| status(posted) == 200));
+    for _ in 0..8 {
+        let posted = client.post(post(&url)).await;
+        assert_eq!(status(&posted), 200);
+        assert!(posted.resent);
+    }
+}
+
+#[tokio::test]
+async fn connections_that_the_receiver_closed_while_idle_are_not_used() {
+    let receiver = Receiver::start().await;
+    let client = client();
+    client.post(post(&receiver.url("/"))).await;
+    receiver.close_idle();
+    receiver.wait_for_closed(1).await;
+    let posted = client.post(post(&receiver.url("/"))).await;
+    assert_eq!(status(&posted), 200);
+    assert_eq!(receiver.connections(), 2);
+    receiver.push(Answer::new(200).then_close());
+    assert_eq!(status(&client.post(post(&receiver.url("/"))).await), 200);
+    receiver.wait_for_closed(2).await;
+    assert_eq!(status(&client.post(post(&receiver.url("/"))).await), 200);
+}
+
+#[tokio::test]
+async fn connections_past_the_total_are_closed_after_one_request() {
+    let receiver = Receiver::start().await;
+    let few = DeliverySettings {
+        max_in_flight_total: 1,
+        ..settings()
+    };
+    let client = HttpClient::new(loopback_allowed(), &few, None).unwrap();
+    let gate = Gate::new();
+    for _ in 0..3 {
+        receiver.push(Answer::new(200).after(&gate));
+    }
+    let url = receiver.url("/");
+    let posts = futures_util::future::join_all((0..3).map(|_| client.post(post(&url))));
+    let (posted, _) = tokio::join!(posts, async {
+        receiver.wait_for(3).await;
+        gate.open();
+    });
+    assert!(posted.iter().all(|posted| status(posted) == 200));
+    receiver.wait_for_closed(2).await;
+    client.post(post(&url)).await;
+    assert_eq!(receiver.connections(), 3);
+}

@@ -1,0 +1,5 @@
+//! Integration tests: everything over real sockets.
+
+mod http_client;
+mod listen;
+mod support;
