@@ -1,6 +1,6 @@
 //! Dispatch: the lanes of all webhooks whose shards this daemon owns, what wakes them, and what they share.
 //!
-//! A webhook without work has no lane. What has work later stands in the [`Agenda`]; the [`alarm`](Dispatch::alarm)
+//! A webhook without work has no lane. What has work later stands on the agenda; the [`alarm`](Dispatch::alarm)
 //! makes a lane when its time has come, an offer or a wake-up makes one at once.
 
 mod agenda;

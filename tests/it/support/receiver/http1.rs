@@ -1,6 +1,6 @@
 //! HTTP/1.1 by hand, since no library would misbehave as tests need it.
 
-use std::time::Instant;
+use tokio::time::Instant;
 
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version};
