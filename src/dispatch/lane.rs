@@ -69,7 +69,7 @@ pub(super) struct Held {
 /// Where a delivery's body is kept.
 pub(super) enum Home {
     /// In the source entry: the share keeps it pending there.
-    Source { share: Share, _permit: TakenPermit },
+    Source { share: Share, permit: TakenPermit },
     /// In this entry of the queue.
     Queue(EntryId),
 }
@@ -312,9 +312,10 @@ impl Lane {
             },
         }
         if self.deleted {
-            let taken = self.taken.drain(..).map(|taken| taken.held);
+            let taken = self.take_off(self.taken.len());
             let unstored = self.unstored.drain(..).map(|unstored| unstored.held);
             taken
+                .into_iter()
                 .chain(unstored)
                 .for_each(|held| settle_source(held.home));
             self.forget_ready();
@@ -357,7 +358,7 @@ impl Lane {
             attempts_before: 0,
             home: Home::Source {
                 share: offer.share,
-                _permit: offer.permit,
+                permit: offer.permit,
             },
         };
         if self.deleted {
@@ -368,6 +369,17 @@ impl Lane {
             held,
             since: Instant::now(),
         });
+    }
+
+    /// Takes the oldest `count` of what is taken off: started, stored or dropped, it waits no more.
+    fn take_off(&mut self, count: usize) -> Vec<Held> {
+        let mut off: Vec<Held> = self.taken.drain(..count).map(|taken| taken.held).collect();
+        for held in &mut off {
+            if let Home::Source { permit, .. } = &mut held.home {
+                permit.start();
+            }
+        }
+        off
     }
 
     /// Whether attempts may be started at all.
