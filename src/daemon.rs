@@ -230,6 +230,7 @@ async fn watch_link(link: Link, readiness: Readiness, ended: CancellationToken) 
                 readiness.set(readiness::REDIS, Ok(()));
                 state.well();
             }
+            LinkState::Starting => {}
             LinkState::Down(reason) => {
                 readiness.set(readiness::REDIS, Err(reason.clone()));
                 state.trouble("down", reason);
@@ -305,6 +306,13 @@ impl Life {
         membership: &mut Membership,
         warned: &mut bool,
     ) -> Result<Result<Arc<Era>, crate::store::meta::Unfit>, StoreError> {
+        // Until the first connection there is nothing to try; the link tells of what keeps it.
+        let mut link = self.store.link().watch();
+        while self.store.link().connection().is_err() {
+            if link.changed().await.is_err() {
+                break;
+            }
+        }
         match self.store.check_boot().await? {
             Err(unfit) => return Ok(Err(unfit)),
             Ok(warnings) if !*warned => {

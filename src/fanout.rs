@@ -29,6 +29,8 @@ const MOST_WAITING: usize = 20_000;
 /// Most deliveries and bytes of one batch. A transaction holds up everybody else on the server while it runs.
 const BATCH: usize = 500;
 const BATCH_BYTES: usize = 2 * 1024 * 1024;
+/// Webhooks of one shard whose length is remembered.
+const MOST_LENGTHS: usize = 10_000;
 /// The pause before a batch that failed is tried again, at first and at most.
 const AGAIN_FIRST: Duration = Duration::from_millis(50);
 const AGAIN_LONGEST: Duration = Duration::from_secs(1);
@@ -267,10 +269,13 @@ impl Fanout {
             *added.entry(waiting.to.uid.clone()).or_default() += 1;
         }
         let unsure: Vec<Arc<str>> = {
-            let queue = writer
+            let mut queue = writer
                 .waiting
                 .lock()
                 .unwrap_or_else(PoisonError::into_inner);
+            if queue.lengths.len() > MOST_LENGTHS {
+                queue.lengths.clear();
+            }
             let fits = |(uid, count): &(&Arc<str>, &u64)| {
                 queue
                     .lengths
@@ -292,9 +297,6 @@ impl Fanout {
                 .waiting
                 .lock()
                 .unwrap_or_else(PoisonError::into_inner);
-            if queue.lengths.len() > 10_000 {
-                queue.lengths.clear();
-            }
             queue.lengths.extend(unsure.into_iter().zip(lengths));
         }
         let mut queue = writer

@@ -29,6 +29,11 @@ use crate::store::{Store, StoreError};
 
 /// How long a read waits for something new. Also how long a stop can take to be noticed by the server.
 const BLOCK: Duration = Duration::from_secs(2);
+/// The first read's entries, while their size is not known, and the bytes that later reads aim at.
+const FIRST_READ: usize = 16;
+const READ_BYTES: usize = 8 * 1024 * 1024;
+/// How often the group's progress is looked at.
+const LOOK_EVERY: Duration = Duration::from_secs(5);
 /// How often entries that are pending but in nobody's hands are looked for, and how long they must have been pending.
 const RECONCILE_EVERY: Duration = Duration::from_secs(10);
 const RECONCILE_IDLE: Duration = Duration::from_secs(5);
@@ -98,6 +103,8 @@ pub struct Reader {
     counted: Option<u64>,
     read_since: u64,
     looked_at: Option<Instant>,
+    /// Entries to ask for: fewer where they are large.
+    count: usize,
 }
 
 impl Reader {
@@ -110,6 +117,7 @@ impl Reader {
             counted: None,
             read_since: 0,
             looked_at: None,
+            count: FIRST_READ,
         }
     }
 
@@ -147,7 +155,13 @@ impl Reader {
 
     /// One session: with one table, on one server. Returns when reading was stopped and all is settled.
     async fn session(&mut self, generation: u64) -> Result<(), StoreError> {
-        let (table, settled) = Table::new();
+        let mark = self
+            .parts
+            .stream
+            .mark(generation)
+            .await?
+            .unwrap_or(EntryId::MIN);
+        let (table, settled) = Table::new(mark);
         let mut acknowledger = tokio::spawn(acknowledge::acknowledge(acknowledge::Parts {
             stream: self.parts.stream.clone(),
             table: table.clone(),
@@ -216,7 +230,7 @@ impl Reader {
         generation: u64,
         start: Start,
     ) -> Result<(), StoreError> {
-        if !self.gate().await {
+        if !self.gate(generation).await {
             return Ok(());
         }
         if self.parts.stream.ensure_group(start, generation).await? {
@@ -227,7 +241,7 @@ impl Reader {
         self.look(generation).await?;
         let mut after = EntryId::MIN;
         loop {
-            let count = self.parts.settings.read_count;
+            let count = self.count.min(self.parts.settings.read_count);
             let pending = self
                 .parts
                 .stream
@@ -238,7 +252,7 @@ impl Reader {
             };
             self.hand_out(table, pending, generation).await?;
             after = last;
-            if !self.gate().await {
+            if !self.gate(generation).await {
                 return Ok(());
             }
         }
@@ -248,13 +262,14 @@ impl Reader {
         self.state.well();
         let mut reconciled = Instant::now();
         loop {
-            if !self.gate().await {
+            if !self.gate(generation).await {
                 return Ok(());
             }
-            let read =
-                self.parts
-                    .stream
-                    .read_new(&mut connected, self.parts.settings.read_count, BLOCK);
+            let read = self.parts.stream.read_new(
+                &mut connected,
+                self.count.min(self.parts.settings.read_count),
+                BLOCK,
+            );
             let entries = tokio::select! {
                 entries = read => entries?,
                 // What the server hands to this read after all is pending, and found by whoever reads next.
@@ -268,7 +283,7 @@ impl Reader {
             }
             if self
                 .looked_at
-                .is_none_or(|looked| looked.elapsed() >= Duration::from_secs(5))
+                .is_none_or(|looked| looked.elapsed() >= LOOK_EVERY)
             {
                 self.look(generation).await?;
             }
@@ -280,7 +295,7 @@ impl Reader {
     }
 
     /// Waits until reading is allowed. False when it is to stop.
-    async fn gate(&mut self) -> bool {
+    async fn gate(&mut self, generation: u64) -> bool {
         loop {
             if self.parts.stop.is_cancelled() || self.parts.era.token().is_cancelled() {
                 return false;
@@ -307,6 +322,13 @@ impl Reader {
             };
             self.parts.metrics.stopped(reason, true);
             self.state.trouble(reason, &words);
+            if self
+                .looked_at
+                .is_none_or(|looked| looked.elapsed() >= LOOK_EVERY)
+            {
+                // The lag is what an operator wants to see grow meanwhile; if it cannot be had, the halt goes on.
+                let _ = self.look(generation).await;
+            }
             tokio::select! {
                 _ = self.parts.gate.changed() => {}
                 () = self.parts.stop.cancelled() => {}
@@ -326,6 +348,7 @@ impl Reader {
     ) -> Result<(), StoreError> {
         let mut rejected = Vec::new();
         let mut trimmed = Vec::new();
+        let (number, mut bytes) = (entries.len(), 0usize);
         for entry in entries {
             let id = entry.id();
             let Some(share) = table.open(id) else {
@@ -336,6 +359,10 @@ impl Reader {
                 share.settled();
                 continue;
             };
+            bytes += fields
+                .iter()
+                .map(|(name, value)| name.len() + value.len())
+                .sum::<usize>();
             match self.parts.layout.read(&self.name, id, fields.clone()) {
                 Ok(event) => match self.parts.fanout.deliver(event, share).await {
                     0 => self.parts.metrics.unmatched.inc(),
@@ -353,6 +380,9 @@ impl Reader {
                     },
                 )),
             }
+        }
+        if let Some(average) = bytes.checked_div(number) {
+            self.count = (READ_BYTES / average.max(1)).max(1);
         }
         if !trimmed.is_empty() {
             self.lost(

@@ -48,6 +48,10 @@ const LINGER: Duration = Duration::from_secs(1);
 const NAP: Duration = Duration::from_secs(5);
 /// How often a lane that was denied a part of the shared in-flight cap looks again.
 const RECHECK: Duration = Duration::from_millis(50);
+/// The shortest time for which a lane waits for something that is late already.
+const SOON: Duration = Duration::from_millis(1);
+/// Waits are cut to this: what is due later is parked anyway, and an instant too far away cannot be written down.
+const FAR_MS: u64 = 3_600_000;
 /// The pause before a store that failed is tried again.
 const STORE_AGAIN: Duration = Duration::from_millis(200);
 
@@ -74,8 +78,13 @@ pub(super) enum Home {
 struct Taken {
     held: Held,
     since: Instant,
-    /// Not to be started before (Unix ms): it failed, and storing it failed too.
-    not_before_ms: u64,
+}
+
+/// A taken delivery that could not be stored: its home is still the source entry, and it may be attempted from there.
+struct Unstored {
+    held: Held,
+    /// When its next attempt is due (Unix ms; `None` = at once).
+    due_ms: Option<u64>,
     /// Not to be stored before.
     store_after: Instant,
 }
@@ -95,7 +104,9 @@ pub(super) struct Lane {
     deleted: bool,
     draining: bool,
 
+    /// Offered and not started, the oldest first.
     taken: VecDeque<Taken>,
+    unstored: Vec<Unstored>,
     /// Read from the queue and not started, in order; with the time at which each may start (0 = at once).
     ready: VecDeque<(Held, u64)>,
     flights: HashMap<u64, Flight>,
@@ -156,6 +167,7 @@ impl Lane {
             deleted: false,
             draining: dispatch.is_draining(),
             taken: VecDeque::new(),
+            unstored: Vec::new(),
             ready: VecDeque::new(),
             flights: HashMap::new(),
             flying: FuturesUnordered::new(),
@@ -300,9 +312,11 @@ impl Lane {
             },
         }
         if self.deleted {
-            for taken in self.taken.drain(..) {
-                settle_source(taken.held.home);
-            }
+            let taken = self.taken.drain(..).map(|taken| taken.held);
+            let unstored = self.unstored.drain(..).map(|unstored| unstored.held);
+            taken
+                .chain(unstored)
+                .for_each(|held| settle_source(held.home));
             self.forget_ready();
         }
     }
@@ -350,12 +364,9 @@ impl Lane {
             settle_source(held.home);
             return;
         }
-        let now = Instant::now();
         self.taken.push_back(Taken {
             held,
-            since: now,
-            not_before_ms: 0,
-            store_after: now,
+            since: Instant::now(),
         });
     }
 
@@ -382,7 +393,7 @@ impl Lane {
             && !self.fifo
             && caught_up
             && !waiting
-            && self.taken.iter().all(|taken| taken.not_before_ms == 0)
+            && self.unstored.is_empty()
             && (self.handle.is_open() || (self.taken.is_empty() && oldest <= TAKEN_UNSTARTED));
         self.handle.set_open(open);
         let state = match (open, self.holds(now_ms)) {
@@ -397,20 +408,20 @@ impl Lane {
     fn next_deadline(&mut self) -> Option<Instant> {
         let now = Instant::now();
         let now_ms = self.dispatch.clock.unix_ms();
-        let at = |ms: u64| now + Duration::from_millis(ms.saturating_sub(now_ms));
+        let at = |ms: u64| now + Duration::from_millis(ms.saturating_sub(now_ms).min(FAR_MS));
         let mut deadline: Option<Instant> = None;
         let mut until =
             |other: Instant| deadline = Some(deadline.map_or(other, |known| known.min(other)));
-        for taken in self.taken.iter() {
-            until((taken.since + TAKEN_UNSTARTED).max(taken.store_after));
-            if taken.not_before_ms > now_ms {
-                until(at(taken.not_before_ms));
-            }
+        if let Some(taken) = self.taken.front() {
+            until((taken.since + TAKEN_UNSTARTED).max(now + SOON));
+        }
+        for unstored in &self.unstored {
+            until(unstored.store_after.max(now + SOON));
         }
         if let Some((started, _)) = self.launched.front() {
             until(*started + TAKEN_IN_FLIGHT);
         }
-        if let Some((_, token)) = self.token_at {
+        if let Some((_, token)) = self.token_at.filter(|(_, token)| *token > now) {
             until(token);
         }
         if self.denied {

@@ -37,13 +37,16 @@ struct Entries {
 }
 
 impl Table {
-    /// An empty table; the ids of settled entries come out of the receiver. It is unbounded, and holds at most the
+    /// An empty table of a stream of which everything up to `mark` is settled; the ids of settled entries come out of the receiver. It is unbounded, and holds at most the
     /// entries of the table, which the reader bounds.
-    pub fn new() -> (Arc<Table>, mpsc::UnboundedReceiver<EntryId>) {
+    pub fn new(mark: EntryId) -> (Arc<Table>, mpsc::UnboundedReceiver<EntryId>) {
         let (settled, receiver) = mpsc::unbounded_channel();
         (
             Arc::new(Table {
-                entries: Mutex::default(),
+                entries: Mutex::new(Entries {
+                    last_read: mark,
+                    ..Entries::default()
+                }),
                 settled,
             }),
             receiver,
@@ -188,7 +191,7 @@ mod tests {
 
     #[test]
     fn an_entry_is_settled_when_its_last_share_is() {
-        let (table, mut settled) = Table::new();
+        let (table, mut settled) = Table::new(EntryId::MIN);
         let first = table.open(id(1)).unwrap();
         let second = first.another();
         first.settled();
@@ -199,7 +202,7 @@ mod tests {
 
     #[test]
     fn a_dropped_share_breaks_the_ticket_whatever_the_others_do() {
-        let (table, mut settled) = Table::new();
+        let (table, mut settled) = Table::new(EntryId::MIN);
         let first = table.open(id(1)).unwrap();
         drop(first.another());
         first.settled();
@@ -212,7 +215,7 @@ mod tests {
 
     #[test]
     fn an_entry_that_is_being_worked_on_is_not_opened_twice() {
-        let (table, _settled) = Table::new();
+        let (table, _settled) = Table::new(EntryId::MIN);
         let share = table.open(id(1)).unwrap();
         assert!(table.open(id(1)).is_none());
         share.settled();
@@ -226,7 +229,7 @@ mod tests {
 
     #[test]
     fn the_mark_stays_below_everything_that_is_not_acknowledged() {
-        let (table, _settled) = Table::new();
+        let (table, _settled) = Table::new(EntryId::MIN);
         let one = table.open(id(1)).unwrap();
         let two = table.open(id(2)).unwrap();
         two.settled();

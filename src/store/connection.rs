@@ -66,6 +66,8 @@ pub struct ServerFacts {
 /// The state of a link, for readiness and the log.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum LinkState {
+    /// Not connected yet, and nothing has gone wrong so far.
+    Starting,
     /// Connected, of this generation.
     Up(u64),
     /// Not connected, and why in plain words.
@@ -137,7 +139,7 @@ impl Link {
             .recycle_timeout(Some(redis.response_timeout))
             .build()
             .map_err(|error| denied(&error))?;
-        let (state, _) = watch::channel(LinkState::Down("not connected yet".to_owned()));
+        let (state, _) = watch::channel(LinkState::Starting);
         Ok(Link {
             inner: Arc::new(Inner {
                 client,

@@ -7,14 +7,11 @@ use prometheus::IntGauge;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
 
-use super::{Held, Home, Lane, TAKEN_IN_FLIGHT, TAKEN_UNSTARTED, settle_source};
+use super::{Held, Home, Lane, TAKEN_IN_FLIGHT, TAKEN_UNSTARTED, Unstored, settle_source};
 use crate::delivery::{DeadReason, Tries};
 use crate::dispatch::attempt::{Attempted, attempt};
 use crate::outcome::{AttemptResult, Outcome};
 use crate::retry::Next;
-
-/// The most that is kept of an error's text.
-const LONGEST_ERROR: usize = 300;
 
 /// A delivery in flight.
 pub(super) struct Flight {
@@ -43,6 +40,13 @@ impl Drop for InFlight {
     }
 }
 
+/// Where a delivery that is about to start comes from.
+enum Origin {
+    Queue,
+    Unstored(usize),
+    Taken,
+}
+
 /// An attempt that is over.
 pub(super) struct Landed {
     pub number: u64,
@@ -67,32 +71,41 @@ impl Lane {
         };
         // A fifo lane's failed head is being scheduled: nothing else may start meanwhile.
         while self.flights.len() < most && (!self.fifo || self.writing.is_empty()) {
-            let from_queue = self
-                .ready
-                .front()
-                .is_some_and(|(_, not_before)| *not_before <= now_ms);
-            let from_taken = self
-                .taken
-                .front()
-                .is_some_and(|taken| taken.not_before_ms <= now_ms);
-            if !from_queue && !from_taken {
-                return;
-            }
+            let Some(next) = self.next_from(now_ms) else {
+                self.token_at = None;
+                break;
+            };
             let Some(permit) = self.permit() else { return };
             if !self.token() {
                 self.spare = Some(permit);
                 return;
             }
-            let held = if from_queue {
-                self.ready.pop_front().map(|(held, _)| held)
-            } else {
-                self.taken.pop_front().map(|taken| taken.held)
+            let held = match next {
+                Origin::Queue => self.ready.pop_front().map(|(held, _)| held),
+                Origin::Unstored(at) => Some(self.unstored.swap_remove(at).held),
+                Origin::Taken => self.taken.pop_front().map(|taken| taken.held),
             };
             if let Some(held) = held {
                 self.launch(held, permit);
             }
         }
         self.spare = None;
+    }
+
+    /// Where the next delivery to start is: what was queued is older than what is taken.
+    fn next_from(&self, now_ms: u64) -> Option<Origin> {
+        if self
+            .ready
+            .front()
+            .is_some_and(|(_, not_before)| *not_before <= now_ms)
+        {
+            return Some(Origin::Queue);
+        }
+        let due = |unstored: &Unstored| unstored.due_ms.is_none_or(|due| due <= now_ms);
+        if let Some(at) = self.unstored.iter().position(due) {
+            return Some(Origin::Unstored(at));
+        }
+        (!self.taken.is_empty()).then_some(Origin::Taken)
     }
 
     /// A part of the shared in-flight cap: a lane may hold no more than what is still free, so that a few hanging
@@ -199,15 +212,25 @@ impl Lane {
         let blocked = !self.may_send() && (self.paused || self.draining);
         let held_up =
             blocked || self.token_at.is_some() || self.holds(self.dispatch.clock.unix_ms());
-        let lingers = self.taken.front().is_some_and(|taken| {
-            taken.store_after <= now && (held_up || now >= taken.since + TAKEN_UNSTARTED)
-        });
+        let lingers = self
+            .taken
+            .front()
+            .is_some_and(|taken| held_up || now >= taken.since + TAKEN_UNSTARTED);
         if lingers && !self.deleted {
-            let all = std::mem::take(&mut self.taken)
-                .into_iter()
-                .map(|taken| taken.held)
-                .collect();
-            self.store_taken(all);
+            let all = std::mem::take(&mut self.taken);
+            self.store_waiting(all.into_iter().map(|taken| (taken.held, None)).collect());
+        }
+        if self
+            .unstored
+            .iter()
+            .any(|unstored| unstored.store_after <= now)
+        {
+            let all = std::mem::take(&mut self.unstored);
+            self.store_waiting(
+                all.into_iter()
+                    .map(|unstored| (unstored.held, unstored.due_ms))
+                    .collect(),
+            );
         }
         while let Some((started, number)) = self.launched.front().copied() {
             let flying = self
@@ -254,16 +277,18 @@ impl Lane {
             self.delivered(held, now_ms);
             return;
         }
-        let mut tries = held.tries.take().unwrap_or(Tries {
+        let mut before = held.tries.take().unwrap_or(Tries {
             attempts: held.attempts_before,
-            first_attempt_ms: attempted.started_ms,
             ..Tries::default()
         });
-        tries.attempts += 1;
-        tries.since_replay += 1;
-        tries.last_attempt_ms = attempted.started_ms;
-        tries.last_status = attempted.result.status();
-        tries.last_error = shortened(&attempted.result.describe());
+        if before.first_attempt_ms == 0 {
+            before.first_attempt_ms = attempted.started_ms;
+        }
+        let tries = before.failed(
+            attempted.started_ms,
+            attempted.result.status(),
+            &attempted.result.describe(),
+        );
         let answer = answer_of(&attempted.result);
         let webhook_id = &self.webhook_id;
         let (next, not_before_ms) = match outcome {
@@ -325,12 +350,4 @@ fn answer_of(result: &AttemptResult) -> Bytes {
         }
         AttemptResult::Failure { .. } => Bytes::new(),
     }
-}
-
-fn shortened(text: &str) -> String {
-    let mut end = text.len().min(LONGEST_ERROR);
-    while !text.is_char_boundary(end) {
-        end -= 1;
-    }
-    text[..end].to_owned()
 }

@@ -24,6 +24,9 @@ const READ_AGAIN: Duration = Duration::from_millis(200);
 /// An entry that cannot be read is looked at again after this: a daemon of the version that wrote it may come.
 const UNREADABLE_AGAIN_MS: u64 = 3_600_000;
 
+/// Stands for the time of a fifo lane's delivery that is scheduled, until its schedule has been read.
+pub(super) const SCHEDULED: u64 = u64::MAX;
+
 /// A read that is over.
 pub(super) enum Read {
     Window(Result<Window, StoreError>),
@@ -42,6 +45,9 @@ impl Lane {
         if self.holds(now_ms) {
             return;
         }
+        if self.ask_for_head() {
+            return;
+        }
         let low = if self.fifo {
             1
         } else {
@@ -54,12 +60,16 @@ impl Lane {
         let retries = !self.fifo && self.next_retry_ms.is_some_and(|due| due <= now_ms);
         if retries && (self.read_retries_next || !self.more) {
             self.read_retries_next = false;
+            // What is scheduled while the read is under way counts beside what it finds.
+            self.next_retry_ms = None;
             let count = RETRIES + self.in_memory.len();
             self.reading = Some(Box::pin(async move {
                 Read::Retries(store.due_retries(&keys, now_ms, count).await)
             }));
         } else if self.more {
             self.read_retries_next = true;
+            // A wake-up while the read is under way raises it again.
+            self.more = false;
             let (after, count, fifo) = (self.cursor, self.window_count, self.fifo);
             self.reading = Some(Box::pin(async move {
                 Read::Window(store.window(&keys, after, count, fifo).await)
@@ -80,7 +90,14 @@ impl Lane {
                 self.cursor = self.cursor.min(id.previous());
                 self.more = true;
             }
-            Read::Window(Err(error)) | Read::Retries(Err(error)) => self.failed(&error),
+            Read::Window(Err(error)) => {
+                self.more = true;
+                self.failed(&error);
+            }
+            Read::Retries(Err(error)) => {
+                self.next_retry_ms = Some(0);
+                self.failed(&error);
+            }
         }
     }
 
@@ -95,8 +112,7 @@ impl Lane {
         if let Some(last) = window.last {
             self.cursor = self.cursor.max(last);
         }
-        // A wake-up during the read has raised `more` again; look_around takes it up.
-        self.more = !window.at_end;
+        self.more |= !window.at_end;
         let (count, bytes) = window
             .deliveries
             .iter()
@@ -118,31 +134,24 @@ impl Lane {
             };
             // Only a fifo lane is given what is scheduled: it waits for its head, wherever that is.
             self.ready
-                .push_back((held, if due.is_some() { u64::MAX } else { 0 }));
+                .push_back((held, if due.is_some() { SCHEDULED } else { 0 }));
         }
         self.postpone(window.unreadable);
-        self.ask_for_head();
     }
 
-    /// A fifo lane's head that is scheduled needs its schedule and tries before it can go on.
-    pub(super) fn ask_for_head(&mut self) {
-        if !self.fifo || self.reading.is_some() {
-            return;
-        }
-        let Some((
-            Held {
-                home: Home::Queue(id),
-                ..
-            },
-            u64::MAX,
-        )) = self.ready.front()
-        else {
-            return;
+    /// A fifo lane's head that is scheduled needs its schedule and tries before it can go on. True if they are read.
+    fn ask_for_head(&mut self) -> bool {
+        let Some((held, SCHEDULED)) = self.ready.front() else {
+            return false;
         };
-        let (store, keys, id) = (self.dispatch.store.clone(), self.keys.clone(), *id);
+        let Home::Queue(id) = held.home else {
+            return false;
+        };
+        let (store, keys) = (self.dispatch.store.clone(), self.keys.clone());
         self.reading = Some(Box::pin(async move {
             Read::Head(id, store.schedule_of(&keys, id).await)
         }));
+        true
     }
 
     fn head(&mut self, id: EntryId, schedule: Option<(u64, Tries)>) {
@@ -160,7 +169,9 @@ impl Lane {
     }
 
     fn retries(&mut self, due: DueRetries) {
-        self.next_retry_ms = due.next_ms;
+        if let Some(next_ms) = due.next_ms {
+            self.retry_known(next_ms);
+        }
         let mut found = false;
         for (delivery, tries) in due.deliveries {
             if !self.in_memory.insert(delivery.id) {

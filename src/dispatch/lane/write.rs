@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::flight::Answer;
-use super::{Held, Home, Lane, STORE_AGAIN, Taken, settle_source};
+use super::{Held, Home, Lane, STORE_AGAIN, Unstored, settle_source};
 use crate::delivery::{DeadReason, Tries, delivery_id};
 use crate::event::EntryId;
 use crate::store::StoreError;
@@ -47,10 +47,10 @@ where
 }
 
 impl Lane {
-    /// Stores deliveries that wait: due as soon as the queue gets to them.
-    pub(super) fn store_taken(&mut self, all: Vec<Held>) {
+    /// Stores deliveries that wait, each with the time at which it is due (`None` = as soon as the queue gets there).
+    pub(super) fn store_waiting(&mut self, all: Vec<(Held, Option<u64>)>) {
         for chunk in chunks(all) {
-            self.write_store(chunk.into_iter().map(|held| (held, None)).collect());
+            self.write_store(chunk);
         }
     }
 
@@ -93,10 +93,16 @@ impl Lane {
         let now_ms = self.dispatch.clock.unix_ms();
         let wait = self.prepared.timeout + self.prepared.retry.first;
         let due_ms = now_ms + u64::try_from(wait.as_millis()).unwrap_or(u64::MAX / 2);
+        // If this daemon dies now, the attempt in flight counts as one whose outcome nobody saw.
+        let before = flight.held.tries.clone().unwrap_or(Tries {
+            attempts: flight.held.attempts_before,
+            first_attempt_ms: now_ms,
+            ..Tries::default()
+        });
         let storing = [Storing {
             event: flight.held.event.clone(),
             due_ms: Some(due_ms),
-            tries: flight.held.tries.clone(),
+            tries: Some(before.failed(now_ms, None, "the outcome of the attempt was not seen")),
         }];
         let (store, keys) = (self.dispatch.store.clone(), self.keys.clone());
         let generation = self.dispatch.era.generation;
@@ -178,16 +184,17 @@ impl Lane {
             }
             Write::Stored(batch, Err(error)) => {
                 self.refused(&error);
-                let store_after = Instant::now() + STORE_AGAIN;
-                for (held, due_ms) in batch.into_iter().rev() {
-                    let not_before_ms = due_ms.unwrap_or(0);
-                    self.taken.push_front(Taken {
-                        held,
-                        since: Instant::now(),
-                        not_before_ms,
-                        store_after,
-                    });
+                if self.draining {
+                    // Nobody will try again: dropped, they stay pending on their source.
+                    return;
                 }
+                let store_after = Instant::now() + STORE_AGAIN;
+                self.unstored
+                    .extend(batch.into_iter().map(|(held, due_ms)| Unstored {
+                        held,
+                        due_ms,
+                        store_after,
+                    }));
             }
             Write::StoredFlight(number, due_ms, stored) => {
                 self.flight_stored(number, due_ms, stored)
@@ -230,15 +237,9 @@ impl Lane {
                 if let Some(id) = ids.first().copied() {
                     let home = std::mem::replace(&mut flight.held.home, Home::Queue(id));
                     settle_source(home);
-                    // Its tries stand beside the entry from now on, even when they count none yet.
+                    // A schedule stands beside the entry from now on, to be removed with it.
                     flight.held.tries.get_or_insert_with(|| Tries {
                         attempts: flight.held.attempts_before,
-                        first_attempt_ms: due_ms.saturating_sub(
-                            u64::try_from(
-                                (self.prepared.timeout + self.prepared.retry.first).as_millis(),
-                            )
-                            .unwrap_or(0),
-                        ),
                         ..Tries::default()
                     });
                     self.in_memory.insert(id);
@@ -291,7 +292,7 @@ impl Lane {
         }
     }
 
-    fn retry_known(&mut self, due_ms: u64) {
+    pub(super) fn retry_known(&mut self, due_ms: u64) {
         self.next_retry_ms = Some(self.next_retry_ms.map_or(due_ms, |known| known.min(due_ms)));
     }
 
@@ -313,14 +314,14 @@ impl Lane {
 
 /// Splits what is to be stored into calls of a bounded size: Lua has a limit on arguments, and a script holds up
 /// everybody else on the server while it runs.
-fn chunks(all: Vec<Held>) -> Vec<Vec<Held>> {
+fn chunks(all: Vec<(Held, Option<u64>)>) -> Vec<Vec<(Held, Option<u64>)>> {
     const MOST: usize = 100;
     const MOST_BYTES: usize = 1024 * 1024;
     let mut chunks = Vec::new();
     let (mut chunk, mut bytes) = (Vec::new(), 0);
-    for held in all {
+    for (held, due_ms) in all {
         bytes += held.event.payload.len();
-        chunk.push(held);
+        chunk.push((held, due_ms));
         if chunk.len() >= MOST || bytes >= MOST_BYTES {
             chunks.push(std::mem::take(&mut chunk));
             bytes = 0;
