@@ -3,4 +3,5 @@
 mod delivery;
 mod http_client;
 mod listen;
+mod sources;
 mod support;
