@@ -351,8 +351,11 @@ impl Life {
             .set(i64::try_from(owned).unwrap_or(i64::MAX));
         self.readiness.set(readiness::OWNERSHIP, Ok(()));
         self.readiness.set(readiness::REGISTRY, Ok(()));
-        let (all, _) = registry.counts();
-        tracing::info!(shards = owned, webhooks = all, "this daemon has joined");
+        tracing::info!(
+            shards = owned,
+            webhooks = registry.counts().all(),
+            "this daemon has joined"
+        );
 
         let freshness = Arc::new(Freshness::default());
         let (gate, gated) = watch::channel(Gate::Open);

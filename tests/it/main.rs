@@ -1,5 +1,7 @@
 //! Integration tests: everything over real sockets.
 
+mod delivery;
 mod http_client;
 mod listen;
+mod sources;
 mod support;
