@@ -194,6 +194,12 @@ impl Fanout {
             let mut pause = AGAIN_FIRST;
             let mut batch = Some(batch);
             while let Some(waiting) = batch.take() {
+                if !self.era.is_valid() {
+                    // Others may have taken over what this batch comes from, and be queueing it.
+                    tokio::time::sleep(AGAIN_FIRST).await;
+                    batch = Some(waiting);
+                    continue;
+                }
                 match self.write_batch(shard, waiting).await {
                     Ok(()) => {
                         self.state.well();

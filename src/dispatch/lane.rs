@@ -116,8 +116,10 @@ pub(super) struct Lane {
     next_flight: u64,
     writing: FuturesUnordered<Boxed<Write>>,
     reading: Option<Boxed<Read>>,
-    /// Entries in `ready`, in flight or being written.
+    /// Entries in `ready`, in flight, being written or being removed: what a read brings of them is passed over.
     in_memory: HashSet<EntryId>,
+    /// Entries that are in nobody's hands any more; a read that began before may still bring them as they were.
+    leaving: Vec<EntryId>,
 
     cursor: EntryId,
     /// Whether the queue may hold entries after the cursor.
@@ -176,6 +178,7 @@ impl Lane {
             writing: FuturesUnordered::new(),
             reading: None,
             in_memory: HashSet::new(),
+            leaving: Vec::new(),
             cursor: EntryId::MIN,
             more: beginning.behind,
             touched: beginning.behind,
@@ -279,6 +282,12 @@ impl Lane {
 
     /// Takes up wake-ups and changes of the webhook.
     fn look_around(&mut self) {
+        if self.reading.is_none() {
+            let removed = self.handle.take_removed();
+            for id in removed.into_iter().chain(self.leaving.drain(..)) {
+                self.in_memory.remove(&id);
+            }
+        }
         if self.handle.take_woken() {
             self.more = true;
             self.touched = true;

@@ -1,6 +1,7 @@
 //! Integration tests: everything over real sockets.
 
 mod delivery;
+mod faults;
 mod http_client;
 mod listen;
 mod sources;
