@@ -144,7 +144,7 @@ fn make_settings(
             "# Written by `pombo dev`, for other commands while it runs.\n\n\
              [instance]\nname = \"dev\"\nlock_file = {}\n\n[redis]\nurl = {}\n{}\n\
              [targets]\nallow = [\"127.0.0.0/8\"]\n\n[metrics]\nlisten = \"127.0.0.1:{port}\"\n\n\
-             [logging]\nlevel = \"warn\"\n\n[shutdown]\ngrace = \"5s\"\n",
+             [logging]\nlevel = \"error\"\n\n[shutdown]\ngrace = \"5s\"\n",
             quoted(&folder.file("daemon.lock").to_string_lossy()),
             quoted(url.expose()),
             samples::SOURCES,

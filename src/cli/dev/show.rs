@@ -121,7 +121,7 @@ impl Line<'_> {
         };
         let since = match (self.noted, self.what) {
             (Noted::After(time), _) => duration(time),
-            (Noted::Again, What::Delivered) => "delivered before".to_owned(),
+            (Noted::Again, What::Delivered) => "  a repeat".to_owned(),
             (Noted::Again, _) => String::new(),
             (Noted::Earlier, _) => "an earlier run".to_owned(),
         };
@@ -129,6 +129,8 @@ impl Line<'_> {
             What::Delivered => String::new(),
             What::Failed(status) => format!("  answered {status}, comes again"),
             What::Dead { reason, error } => {
+                // The most exact part of what went wrong is its end.
+                let error = error.rsplit(": ").next().unwrap_or(error);
                 format!("  {}: {}", stranger(reason), stranger(error))
             }
         };
@@ -222,7 +224,7 @@ mod tests {
             verified: None,
             what: What::Dead {
                 reason: "exhausted",
-                error: "refused\u{1b}[2J",
+                error: "could not connect: refused\u{1b}[2J",
             },
             noted: Noted::Earlier,
             ..line
