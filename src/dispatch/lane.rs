@@ -118,6 +118,11 @@ pub(super) struct Lane {
     reading: Option<Boxed<Read>>,
     /// Entries in `ready`, in flight or being written.
     in_memory: HashSet<EntryId>,
+    /// Entries that are done with in memory and stay in `in_memory` until no read can still bring their old state:
+    /// a read that begins after so many of this lane's removals are done does not.
+    leaving: Vec<(u64, EntryId)>,
+    /// Removals asked for so far.
+    removals: u64,
 
     cursor: EntryId,
     /// Whether the queue may hold entries after the cursor.
@@ -176,6 +181,8 @@ impl Lane {
             writing: FuturesUnordered::new(),
             reading: None,
             in_memory: HashSet::new(),
+            leaving: Vec::new(),
+            removals: 0,
             cursor: EntryId::MIN,
             more: beginning.behind,
             touched: beginning.behind,

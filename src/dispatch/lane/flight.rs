@@ -335,7 +335,8 @@ impl Lane {
         match held.home {
             Home::Source { share, .. } => share.settled(),
             Home::Queue(id) => {
-                self.in_memory.remove(&id);
+                self.removals += 1;
+                self.leaving.push((self.removals, id));
                 self.dispatch
                     .remove(&self.keys, id, held.tries.is_some(), &self.handle);
             }
