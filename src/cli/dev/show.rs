@@ -163,10 +163,10 @@ pub fn summary(totals: &Totals, latencies: Option<(Duration, Duration)>) -> Stri
             .saturating_sub(totals.delivered + totals.dead),
     )];
     lines.push(format!(
-        "{} answered otherwise than with 2xx, {} came twice, {} with a wrong signature",
-        counted(totals.failures, "attempt was", "attempts were"),
-        totals.repeats,
-        totals.unverified,
+        "{}, {}, {}",
+        counted(totals.failures, "failed attempt", "failed attempts"),
+        counted(totals.repeats, "repeat", "repeats"),
+        counted(totals.unverified, "wrong signature", "wrong signatures"),
     ));
     if let Some((half, longest)) = latencies {
         lines.push(format!(
