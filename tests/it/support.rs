@@ -1,8 +1,11 @@
 //! What the tests stand on.
 
 // Not every test uses everything that a receiver can do.
-#![allow(dead_code)]
+#![allow(dead_code, unused_imports)]
 
 pub mod dns;
+pub mod pombo;
 pub mod receiver;
+pub mod redis;
 pub mod tls;
+pub mod wait;

@@ -1,0 +1,161 @@
+//! Webhooks for tests, and what is kept for them in Redis.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use pombo::clock::Clock;
+use pombo::event::EntryId;
+use pombo::metrics::Metrics;
+use pombo::settings::{Secret, Settings};
+use pombo::store::Store;
+use pombo::store::connection::LinkState;
+use pombo::store::dead::DeadLetter;
+use pombo::store::webhooks::Put;
+use pombo::webhook::{Webhook, WebhookSpec};
+use tokio_util::sync::CancellationToken;
+
+use crate::support::wait::until;
+
+/// What every webhook of [`webhook`] signs with.
+pub const SECRET: &str = "whsec_MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=";
+
+static INCARNATIONS: AtomicU64 = AtomicU64::new(0);
+
+/// A webhook of the tenant `default` for these event types, with nothing special about it.
+pub fn webhook(id: &str, url: &str, events: &[&str]) -> Webhook {
+    let spec: WebhookSpec = serde_json::from_value(serde_json::json!({
+        "id": id,
+        "name": id,
+        "url": url,
+        "events": events,
+    }))
+    .expect("a webhook's specification");
+    let number = INCARNATIONS.fetch_add(1, Ordering::SeqCst);
+    Webhook {
+        spec,
+        uid: format!("{id}-{number}"),
+        version: 0,
+        secrets: vec![Secret::new(SECRET)],
+        disabled: None,
+        managed_by: None,
+        created_ms: number + 1,
+        updated_ms: number + 1,
+    }
+}
+
+/// The store, as a client of the daemon's Redis.
+pub struct Webhooks {
+    store: Store,
+    stop: CancellationToken,
+}
+
+impl Webhooks {
+    pub(super) async fn connect(settings: &Settings) -> Webhooks {
+        let store = Store::new(settings, &Clock::system(), &Metrics::new()).expect("a store");
+        let stop = CancellationToken::new();
+        tokio::spawn(store.link().clone().keep(stop.clone()));
+        let webhooks = Webhooks { store, stop };
+        webhooks.connected().await;
+        webhooks
+    }
+
+    /// Waits until the store is connected.
+    pub async fn connected(&self) {
+        let mut state = self.store.link().watch();
+        let up = state.wait_for(|state| matches!(state, LinkState::Up(_)));
+        up.await.expect("a link that is kept");
+    }
+
+    pub fn store(&self) -> &Store {
+        &self.store
+    }
+
+    /// Stores a new webhook, or a change of one; `webhook` gets its new version.
+    pub async fn put(&self, webhook: &mut Webhook) {
+        match self.store.put_webhook(webhook).await {
+            Ok(Put::Version(version)) => webhook.version = version,
+            other => panic!("{} was not stored: {other:?}", webhook.spec.id),
+        }
+    }
+
+    /// Makes a webhook as [`webhook`] does, changed by `change`, and stores it.
+    pub async fn make(
+        &self,
+        id: &str,
+        url: &str,
+        events: &[&str],
+        change: impl FnOnce(&mut WebhookSpec),
+    ) -> Webhook {
+        let mut made = webhook(id, url, events);
+        change(&mut made.spec);
+        self.put(&mut made).await;
+        made
+    }
+
+    /// A plain webhook for every event of the tenant `default`.
+    pub async fn all(&self, id: &str, url: &str) -> Webhook {
+        self.make(id, url, &["*"], |_| {}).await
+    }
+
+    pub async fn delete(&self, webhook: &Webhook) {
+        let deleted = self.store.delete_webhook(webhook).await;
+        assert!(matches!(deleted, Ok(Put::Version(_))), "{deleted:?}");
+    }
+
+    /// As it is stored now.
+    pub async fn get(&self, id: &str) -> Option<Webhook> {
+        self.store.webhook(id).await.expect("an answer")
+    }
+
+    fn shard(&self, webhook: &Webhook) -> u16 {
+        self.store.shard_of(&webhook.spec.id)
+    }
+
+    /// How many deliveries wait in a webhook's queue, those that wait for a retry included.
+    pub async fn queued(&self, webhook: &Webhook) -> u64 {
+        self.sizes(webhook).await.waiting
+    }
+
+    /// What a webhook's queue holds.
+    pub async fn sizes(&self, webhook: &Webhook) -> pombo::store::dead::Sizes {
+        let one = [(self.shard(webhook), Arc::from(webhook.uid.as_str()))];
+        self.store.sizes(&one).await.expect("an answer")
+    }
+
+    /// The dead letters of a webhook, oldest first.
+    pub async fn dead(&self, webhook: &Webhook) -> Vec<DeadLetter> {
+        let found = self
+            .store
+            .dead_letters(self.shard(webhook), &webhook.uid, EntryId::MIN, 100_000)
+            .await;
+        let (letters, _) = found.expect("an answer");
+        letters
+            .into_iter()
+            .map(|letter| letter.expect("a dead letter that can be read"))
+            .collect()
+    }
+
+    /// Waits until a webhook has so many dead letters.
+    pub async fn wait_for_dead(&self, webhook: &Webhook, count: usize) -> Vec<DeadLetter> {
+        until(
+            &format!("{count} dead letters of {}", webhook.spec.id),
+            async || self.dead(webhook).await,
+            |dead| dead.len() >= count,
+        )
+        .await
+    }
+
+    /// Puts a dead letter back, as a command line would.
+    pub async fn replay(&self, webhook: &Webhook, letter: &DeadLetter) {
+        let now_ms = Clock::system().unix_ms();
+        let shard = self.shard(webhook);
+        let replayed = self.store.replay(shard, &webhook.uid, letter.id, now_ms);
+        assert!(replayed.await.expect("an answer"), "it was no more");
+    }
+}
+
+impl Drop for Webhooks {
+    fn drop(&mut self) {
+        self.stop.cancel();
+    }
+}
