@@ -1,6 +1,7 @@
 //! The commands: what is common to all, and which there are.
 
 pub mod check_config;
+pub mod dev;
 pub mod listen;
 pub mod pretty;
 pub mod serve;
@@ -32,6 +33,8 @@ struct Arguments {
 enum Command {
     /// Run the daemon
     Serve,
+    /// See it work: starts a Redis, the daemon, subscribers and sample events, and ends all of it with Ctrl-C
+    Dev(dev::Args),
     /// Print the settings in force, with secrets hidden, or everything that is wrong with them
     CheckConfig,
     /// Run a local receiver that verifies and prints what it gets
@@ -77,6 +80,7 @@ fn run(arguments: Arguments) -> anyhow::Result<Exit> {
             Ok(settings) => serve::run(settings),
             Err(exit) => Ok(exit),
         },
+        Command::Dev(args) => dev::run(args, config),
         Command::Listen(args) => {
             runtime(1)?.block_on(async {
                 let stop = CancellationToken::new();
