@@ -3,8 +3,11 @@
 pub mod apply;
 pub mod check_config;
 pub mod connect;
+pub mod dead;
 pub mod listen;
 pub mod pretty;
+pub mod progress;
+pub mod rejected;
 pub mod serve;
 pub mod signature_check;
 pub mod trouble;
@@ -40,6 +43,12 @@ enum Command {
     Apply(apply::Args),
     /// Print the settings in force, with secrets hidden, or everything that is wrong with them
     CheckConfig,
+    /// List, show, replay and purge deliveries that were given up
+    #[command(subcommand)]
+    Dead(dead::Dead),
+    /// List, show, requeue and purge entries of sources that could not be read as events
+    #[command(subcommand)]
+    Rejected(rejected::Rejected),
     /// Run a local receiver that verifies and prints what it gets
     Listen(listen::Args),
     /// Check the signatures of a saved request
@@ -81,6 +90,12 @@ fn run(arguments: Arguments) -> anyhow::Result<Exit> {
         )?),
         Command::Apply(args) => with_settings(config, async |settings| {
             apply::run(&args, settings, &Clock::system(), &mut out, &mut errors).await
+        }),
+        Command::Dead(command) => with_settings(config, async |settings| {
+            dead::run(&command, settings, &Clock::system(), &mut out, &mut errors).await
+        }),
+        Command::Rejected(command) => with_settings(config, async |settings| {
+            rejected::run(&command, settings, &Clock::system(), &mut out, &mut errors).await
         }),
         Command::Serve => match load(config) {
             Ok(settings) => serve::run(settings),
