@@ -3,6 +3,9 @@
 mod delivery;
 mod faults;
 mod http_client;
+mod lanes;
 mod listen;
+mod outcomes;
+mod registry;
 mod sources;
 mod support;
