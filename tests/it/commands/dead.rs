@@ -192,6 +192,17 @@ async fn replayed_letters_are_back_in_their_queue_and_the_owner_is_woken() {
     let left = place.run(&["dead", "list", "--output", "json"]).json();
     assert_eq!(left.as_array().unwrap().len(), 1);
     assert_eq!(place.run(&["dead", "replay", &buried[2]]).code, 1);
+
+    let mut idle = store.webhook("b").await.unwrap().unwrap();
+    idle.spec.active = false;
+    store.put_webhook(&idle).await.unwrap();
+    let outcome = place.run(&["dead", "replay", "--all"]);
+    assert!(
+        outcome.errors.contains("1 of them wait in their queue"),
+        "{}",
+        outcome.errors
+    );
+    assert_eq!(outcome.ok(), "1 dead letter replayed\n");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
