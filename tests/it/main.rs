@@ -1,5 +1,6 @@
 //! Integration tests: everything over real sockets.
 
+mod commands;
 mod delivery;
 mod dev;
 mod faults;
