@@ -307,11 +307,9 @@ impl Life {
         warned: &mut bool,
     ) -> Result<Result<Arc<Era>, crate::store::meta::Unfit>, StoreError> {
         // Until the first connection there is nothing to try; the link tells of what keeps it.
-        let mut link = self.store.link().watch();
         while self.store.link().connection().is_err() {
-            if link.changed().await.is_err() {
-                break;
-            }
+            // By looking: a connection that was lost and made again at once changes no state that could be waited for.
+            tokio::time::sleep(AGAIN_FIRST).await;
         }
         match self.store.check_boot().await? {
             Err(unfit) => return Ok(Err(unfit)),
@@ -351,12 +349,15 @@ impl Life {
             .set(i64::try_from(owned).unwrap_or(i64::MAX));
         self.readiness.set(readiness::OWNERSHIP, Ok(()));
         self.readiness.set(readiness::REGISTRY, Ok(()));
-        let (all, _) = registry.counts();
-        tracing::info!(shards = owned, webhooks = all, "this daemon has joined");
+        tracing::info!(
+            shards = owned,
+            webhooks = registry.counts().all(),
+            "this daemon has joined"
+        );
 
         let freshness = Arc::new(Freshness::default());
         let (gate, gated) = watch::channel(Gate::Open);
-        let (live, alive) = watch::channel(vec![era.nonce.clone()]);
+        let (live, alive) = watch::channel(era.joined.clone());
         let (sources_state, sources_watch) = watch::channel(SourcesState::default());
         let stop_reading = CancellationToken::new();
         let fanout = Fanout::new(

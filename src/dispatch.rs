@@ -382,7 +382,7 @@ impl Dispatch {
             .is_err()
         {
             // The settler ends only with the era; the lane does too.
-            lane.removal_done();
+            lane.removal_done(id);
         }
     }
 

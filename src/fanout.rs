@@ -24,6 +24,8 @@ use crate::store::dead::{Buried, Ending};
 use crate::store::queue::Enqueue;
 use crate::store::{Store, StoreError};
 
+/// How long an offer waits for room among the taken deliveries before it is queued instead.
+const ROOM_WITHIN: Duration = Duration::from_millis(250);
 /// Deliveries that may wait for their shard's writer, over all shards; the reader of a source waits beyond that.
 const MOST_WAITING: usize = 20_000;
 /// Most deliveries and bytes of one batch. A transaction holds up everybody else on the server while it runs.
@@ -108,7 +110,13 @@ impl Fanout {
             .matching(&event.tenant, &event.event_type, &mut wanted);
         let event = Arc::new(event);
         let deliveries = wanted.len();
+        let budget = self.dispatch.budget();
         for to in wanted {
+            if budget.is_full() {
+                // What is taken starts within a moment or is stored: there will be room, and until then the event is
+                // as safe in its stream as it would be in a queue, and cheaper.
+                let _ = tokio::time::timeout(ROOM_WITHIN, budget.room()).await;
+            }
             let offered = self.dispatch.offer(&to, &event, share.another());
             if let Err(refused) = offered {
                 self.queue(to, event.clone(), refused).await;
@@ -186,6 +194,12 @@ impl Fanout {
             let mut pause = AGAIN_FIRST;
             let mut batch = Some(batch);
             while let Some(waiting) = batch.take() {
+                if !self.era.is_valid() {
+                    // Others may have taken over what this batch comes from, and be queueing it.
+                    tokio::time::sleep(AGAIN_FIRST).await;
+                    batch = Some(waiting);
+                    continue;
+                }
                 match self.write_batch(shard, waiting).await {
                     Ok(()) => {
                         self.state.well();

@@ -51,6 +51,8 @@ pub struct Era {
     pub nonce: String,
     /// The generation of the store's Redis that all of the era's state comes from.
     pub generation: u64,
+    /// The nonces of all daemons that were live when this one joined, its own among them.
+    pub joined: Vec<String>,
     clock: Clock,
     half_lease: Duration,
     /// Monotonic ms when the last good beat was sent.
@@ -63,6 +65,7 @@ pub struct Era {
 impl Era {
     fn new(nonce: String, generation: u64, clock: Clock, lease: Duration, shards: u16) -> Era {
         Era {
+            joined: vec![nonce.clone()],
             nonce,
             generation,
             clock,
@@ -162,13 +165,13 @@ impl Membership {
     pub async fn join(&mut self) -> Result<Arc<Era>, StoreError> {
         let nonce = hex::encode(self.clock.random_bytes::<8>());
         let generation = self.store.link().generation();
-        let era = Arc::new(Era::new(
+        let mut era = Era::new(
             nonce,
             generation,
             self.clock.clone(),
             self.lease,
             self.store.shards(),
-        ));
+        );
         self.seen.clear();
         let listed = self.send_beat(&era, true).await?.unwrap_or_default();
         let predecessors: Vec<String> = listed
@@ -177,12 +180,13 @@ impl Membership {
             .map(|(nonce, _)| nonce.clone())
             .collect();
         self.store.depose(&predecessors).await?;
-        let live: Vec<&String> = listed
-            .keys()
+        era.joined = listed
+            .into_keys()
             .filter(|nonce| !predecessors.contains(nonce))
             .collect();
+        let live: Vec<&String> = era.joined.iter().collect();
         self.claim_orphans(&era, &live).await?;
-        Ok(era)
+        Ok(Arc::new(era))
     }
 
     /// One beat: proves that this daemon lives, deposes those that do not, and claims what they owned. Returns the

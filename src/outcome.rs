@@ -20,7 +20,7 @@ const LONGEST_HINT_MS: u64 = 60 * 60 * 1_000;
 pub enum FailureKind {
     /// The deadline passed first.
     Timeout,
-    /// No connection came about.
+    /// No connection came about, or it broke before an answer.
     Connect,
     /// The connection could not be secured.
     Tls,
@@ -28,7 +28,7 @@ pub enum FailureKind {
     Dns,
     /// The host's address may not be called.
     Forbidden,
-    /// Anything else: the connection broke, or what came back was not HTTP.
+    /// Anything else, such as what came back not being HTTP.
     Other,
 }
 
@@ -48,7 +48,7 @@ impl FailureKind {
     fn describe(self) -> &'static str {
         match self {
             FailureKind::Timeout => "no answer within the deadline",
-            FailureKind::Connect => "could not connect",
+            FailureKind::Connect => "the connection failed",
             FailureKind::Tls => "could not secure the connection",
             FailureKind::Dns => "could not resolve the host's name",
             FailureKind::Forbidden => "the address may not be called",

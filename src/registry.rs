@@ -49,6 +49,24 @@ pub struct Replaced {
     pub after: Option<Arc<Registered>>,
 }
 
+/// Webhooks by whether they deliver.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// They do.
+    pub active: usize,
+    /// Their owners do not want them to.
+    pub inactive: usize,
+    /// Pombo has disabled them.
+    pub disabled: usize,
+}
+
+impl Counts {
+    /// All of them.
+    pub fn all(&self) -> usize {
+        self.active + self.inactive + self.disabled
+    }
+}
+
 impl Registry {
     /// An empty registry for a Redis of `shards` shards.
     pub fn new(shards: u16) -> Registry {
@@ -161,15 +179,19 @@ impl Registry {
         self.read().by_uid.get(uid).cloned()
     }
 
-    /// How many webhooks there are, and how many of them deliver.
-    pub fn counts(&self) -> (usize, usize) {
-        let index = self.read();
-        let delivering = index
-            .by_id
-            .values()
-            .filter(|entry| entry.webhook.delivers())
-            .count();
-        (index.by_id.len(), delivering)
+    /// How many webhooks there are, by whether they deliver.
+    pub fn counts(&self) -> Counts {
+        let mut counts = Counts::default();
+        for entry in self.read().by_id.values() {
+            if entry.webhook.disabled.is_some() {
+                counts.disabled += 1;
+            } else if entry.webhook.spec.active {
+                counts.active += 1;
+            } else {
+                counts.inactive += 1;
+            }
+        }
+        counts
     }
 
     /// The shard and uid of every webhook.

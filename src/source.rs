@@ -464,11 +464,13 @@ impl Reader {
             state.lag_entries = progress.lag_entries;
             state.oldest_unread_ms = progress.oldest_unread_ms;
         });
-        if let (Some(before), Some(now)) = (self.counted, progress.entries_read) {
-            let skipped = now.saturating_sub(before).saturating_sub(self.read_since);
-            if skipped > 0 {
-                self.lost(skipped, "trimmed by the platform before they were read");
-            }
+        let skipped = match (self.counted, progress.entries_read) {
+            (Some(before), Some(now)) => now.saturating_sub(before).saturating_sub(self.read_since),
+            // At the first look: what was lost while nobody read.
+            _ => progress.lost,
+        };
+        if skipped > 0 {
+            self.lost(skipped, "trimmed by the platform before they were read");
         }
         self.counted = progress.entries_read;
         self.read_since = 0;

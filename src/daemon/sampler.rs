@@ -58,15 +58,15 @@ impl Sampler {
                     Ok(found) => bound = found,
                     Err(error) => tracing::debug!(%error, "measuring queues is tried again"),
                 }
-                let (all, delivering) = self.registry.counts();
-                self.metrics
-                    .webhooks
-                    .active
-                    .set(i64::try_from(delivering).unwrap_or(i64::MAX));
-                self.metrics
-                    .webhooks
-                    .inactive
-                    .set(i64::try_from(all - delivering).unwrap_or(i64::MAX));
+                let counts = self.registry.counts();
+                let gauges = &self.metrics.webhooks;
+                for (gauge, count) in [
+                    (&gauges.active, counts.active),
+                    (&gauges.inactive, counts.inactive),
+                    (&gauges.disabled, counts.disabled),
+                ] {
+                    gauge.set(i64::try_from(count).unwrap_or(i64::MAX));
+                }
             }
             self.metrics
                 .taken_deliveries

@@ -24,6 +24,9 @@ use crate::store::{Link, Store, StoreError};
 /// How often ownership is looked at and the sources' metrics are summed up.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
+/// The same while a stream that is owned is not being read yet, so that readiness tells of it soon.
+const LOOK_SOON: Duration = Duration::from_millis(50);
+
 /// A configured source and the link to its server.
 #[derive(Clone)]
 pub struct ConfiguredSource {
@@ -125,11 +128,16 @@ impl Sources {
                     }
                 }
             }
-            self.sum_up(&running, &discoveries);
+            let state = self.sum_up(&running, &discoveries);
+            let pause = if state.reading < state.owned {
+                LOOK_SOON
+            } else {
+                LOOK_EVERY
+            };
             tokio::select! {
                 _ = self.era.ended() => {}
                 () = self.stop.cancelled() => {}
-                () = tokio::time::sleep(LOOK_EVERY) => {}
+                () = tokio::time::sleep(pause) => {}
                 // A reader that ended by itself panicked, or its era is over: claimed and begun anew.
                 Some(ended) = readers.join_next() => {
                     if let Ok(key) = ended {
@@ -239,7 +247,11 @@ impl Sources {
         Ok(())
     }
 
-    fn sum_up(&self, running: &HashMap<(usize, String), Running>, discoveries: &[Discovery]) {
+    fn sum_up(
+        &self,
+        running: &HashMap<(usize, String), Running>,
+        discoveries: &[Discovery],
+    ) -> SourcesState {
         let mut state = SourcesState {
             owned: running.len(),
             reading: 0,
@@ -269,9 +281,10 @@ impl Sources {
         }
         self.state.send_if_modified(|old| {
             let changed = *old != state;
-            *old = state;
+            old.clone_from(&state);
             changed
         });
+        state
     }
 }
 

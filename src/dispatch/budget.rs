@@ -5,12 +5,18 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use tokio::sync::Notify;
 
+/// Unstarted taken deliveries of all lanes together. Beyond it the reader of a source waits: what is still in the
+/// platform's stream is safe there, and cheaper than in a queue. Small enough that a lane that keeps up starts what it
+/// has taken long before it would be stored.
+const MOST_UNSTARTED: usize = 512;
+
 /// Bounds number and bytes of taken deliveries.
 #[derive(Debug)]
 pub struct TakenBudget {
     most: usize,
     most_bytes: usize,
     count: AtomicUsize,
+    unstarted: AtomicUsize,
     bytes: AtomicUsize,
     freed: Notify,
 }
@@ -20,6 +26,7 @@ pub struct TakenBudget {
 pub struct TakenPermit {
     budget: Arc<TakenBudget>,
     bytes: usize,
+    started: bool,
 }
 
 impl TakenBudget {
@@ -29,28 +36,32 @@ impl TakenBudget {
             most,
             most_bytes,
             count: AtomicUsize::new(0),
+            unstarted: AtomicUsize::new(0),
             bytes: AtomicUsize::new(0),
             freed: Notify::new(),
         })
     }
 
-    /// A permit for a delivery of `bytes`, if both bounds allow. The bounds may be passed by what several callers take
-    /// in the same moment.
+    /// A permit for a delivery of `bytes`, if the bounds allow. They may be passed by what several callers take in the
+    /// same moment.
     pub fn take(self: &Arc<TakenBudget>, bytes: usize) -> Option<TakenPermit> {
         if self.is_full() {
             return None;
         }
         self.count.fetch_add(1, Ordering::AcqRel);
+        self.unstarted.fetch_add(1, Ordering::AcqRel);
         self.bytes.fetch_add(bytes, Ordering::AcqRel);
         Some(TakenPermit {
             budget: self.clone(),
             bytes,
+            started: false,
         })
     }
 
     /// Whether nothing more may be taken.
     pub fn is_full(&self) -> bool {
-        self.count.load(Ordering::Acquire) >= self.most
+        self.unstarted.load(Ordering::Acquire) >= MOST_UNSTARTED.min(self.most)
+            || self.count.load(Ordering::Acquire) >= self.most
             || self.bytes.load(Ordering::Acquire) >= self.most_bytes
     }
 
@@ -62,23 +73,46 @@ impl TakenBudget {
     /// Resolves when there is room.
     pub async fn room(&self) {
         loop {
-            let freed = self.freed.notified();
+            let mut freed = std::pin::pin!(self.freed.notified());
+            // Registered before the look, or a permit given back in between would wake nobody.
+            freed.as_mut().enable();
             if !self.is_full() {
                 return;
             }
             freed.await;
         }
     }
+
+    fn after(&self, give_back: impl FnOnce()) {
+        let was_full = self.is_full();
+        give_back();
+        if was_full && !self.is_full() {
+            self.freed.notify_waiters();
+        }
+    }
+}
+
+impl TakenPermit {
+    /// The delivery has been started, or stored elsewhere is under way.
+    pub fn start(&mut self) {
+        if !self.started {
+            self.started = true;
+            let budget = &self.budget;
+            budget.after(|| {
+                budget.unstarted.fetch_sub(1, Ordering::AcqRel);
+            });
+        }
+    }
 }
 
 impl Drop for TakenPermit {
     fn drop(&mut self) {
-        let was_full = self.budget.is_full();
-        self.budget.count.fetch_sub(1, Ordering::AcqRel);
-        self.budget.bytes.fetch_sub(self.bytes, Ordering::AcqRel);
-        if was_full {
-            self.budget.freed.notify_waiters();
-        }
+        self.start();
+        let budget = &self.budget;
+        budget.after(|| {
+            budget.count.fetch_sub(1, Ordering::AcqRel);
+            budget.bytes.fetch_sub(self.bytes, Ordering::AcqRel);
+        });
     }
 }
 

@@ -2,11 +2,12 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
 
 use tokio::sync::{Notify, mpsc};
 
 use super::budget::TakenPermit;
-use crate::event::Event;
+use crate::event::{EntryId, Event};
 use crate::source::ticket::Share;
 
 /// A delivery offered to a lane: its home is still the source entry.
@@ -26,6 +27,8 @@ pub(crate) struct LaneHandle {
     woken: AtomicBool,
     changed: AtomicBool,
     unsettled: AtomicUsize,
+    /// Entries whose removal is done, until the lane takes note of them.
+    removed: Mutex<Vec<EntryId>>,
     signal: Notify,
 }
 
@@ -37,6 +40,7 @@ impl LaneHandle {
             woken: AtomicBool::new(false),
             changed: AtomicBool::new(false),
             unsettled: AtomicUsize::new(0),
+            removed: Mutex::default(),
             signal: Notify::new(),
         }
     }
@@ -83,10 +87,19 @@ impl LaneHandle {
         self.unsettled.fetch_add(1, Ordering::AcqRel);
     }
 
-    pub fn removal_done(&self) {
+    pub fn removal_done(&self, id: EntryId) {
+        self.removed
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(id);
         if self.unsettled.fetch_sub(1, Ordering::AcqRel) == 1 {
             self.signal.notify_one();
         }
+    }
+
+    /// Takes the entries whose removal is done.
+    pub fn take_removed(&self) -> Vec<EntryId> {
+        std::mem::take(&mut *self.removed.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     pub fn unsettled(&self) -> usize {

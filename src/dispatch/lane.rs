@@ -69,7 +69,7 @@ pub(super) struct Held {
 /// Where a delivery's body is kept.
 pub(super) enum Home {
     /// In the source entry: the share keeps it pending there.
-    Source { share: Share, _permit: TakenPermit },
+    Source { share: Share, permit: TakenPermit },
     /// In this entry of the queue.
     Queue(EntryId),
 }
@@ -116,13 +116,10 @@ pub(super) struct Lane {
     next_flight: u64,
     writing: FuturesUnordered<Boxed<Write>>,
     reading: Option<Boxed<Read>>,
-    /// Entries in `ready`, in flight or being written.
+    /// Entries in `ready`, in flight, being written or being removed: what a read brings of them is passed over.
     in_memory: HashSet<EntryId>,
-    /// Entries that are done with in memory and stay in `in_memory` until no read can still bring their old state:
-    /// a read that begins after so many of this lane's removals are done does not.
-    leaving: Vec<(u64, EntryId)>,
-    /// Removals asked for so far.
-    removals: u64,
+    /// Entries that are in nobody's hands any more; a read that began before may still bring them as they were.
+    leaving: Vec<EntryId>,
 
     cursor: EntryId,
     /// Whether the queue may hold entries after the cursor.
@@ -182,7 +179,6 @@ impl Lane {
             reading: None,
             in_memory: HashSet::new(),
             leaving: Vec::new(),
-            removals: 0,
             cursor: EntryId::MIN,
             more: beginning.behind,
             touched: beginning.behind,
@@ -286,6 +282,12 @@ impl Lane {
 
     /// Takes up wake-ups and changes of the webhook.
     fn look_around(&mut self) {
+        if self.reading.is_none() {
+            let removed = self.handle.take_removed();
+            for id in removed.into_iter().chain(self.leaving.drain(..)) {
+                self.in_memory.remove(&id);
+            }
+        }
         if self.handle.take_woken() {
             self.more = true;
             self.touched = true;
@@ -319,9 +321,10 @@ impl Lane {
             },
         }
         if self.deleted {
-            let taken = self.taken.drain(..).map(|taken| taken.held);
+            let taken = self.take_off(self.taken.len());
             let unstored = self.unstored.drain(..).map(|unstored| unstored.held);
             taken
+                .into_iter()
                 .chain(unstored)
                 .for_each(|held| settle_source(held.home));
             self.forget_ready();
@@ -364,7 +367,7 @@ impl Lane {
             attempts_before: 0,
             home: Home::Source {
                 share: offer.share,
-                _permit: offer.permit,
+                permit: offer.permit,
             },
         };
         if self.deleted {
@@ -375,6 +378,17 @@ impl Lane {
             held,
             since: Instant::now(),
         });
+    }
+
+    /// Takes the oldest `count` of what is taken off: started, stored or dropped, it waits no more.
+    fn take_off(&mut self, count: usize) -> Vec<Held> {
+        let mut off: Vec<Held> = self.taken.drain(..count).map(|taken| taken.held).collect();
+        for held in &mut off {
+            if let Home::Source { permit, .. } = &mut held.home {
+                permit.start();
+            }
+        }
+        off
     }
 
     /// Whether attempts may be started at all.

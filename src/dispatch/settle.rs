@@ -63,7 +63,7 @@ pub(super) async fn settle(
             }
         }
         for settled in batch.drain(..) {
-            settled.lane.removal_done();
+            settled.lane.removal_done(settled.removal.id);
         }
     }
 }

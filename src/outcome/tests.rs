@@ -62,7 +62,7 @@ fn every_failure_is_told_in_plain_words() {
         (
             FailureKind::Connect,
             "connection refused",
-            "could not connect: connection refused",
+            "the connection failed: connection refused",
         ),
         (
             FailureKind::Tls,

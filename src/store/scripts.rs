@@ -37,6 +37,7 @@ scripts! {
     PUT_WEBHOOK = "put_webhook.lua", "store a webhook";
     DELETE_WEBHOOK = "delete_webhook.lua", "delete a webhook";
     TRIM = "trim.lua", "trim a source";
+    PROGRESS = "progress.lua", "read a source's progress";
 }
 
 impl Script {

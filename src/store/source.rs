@@ -43,6 +43,8 @@ pub struct Progress {
     pub lag_entries: u64,
     /// When the oldest of them was added (Unix ms).
     pub oldest_unread_ms: Option<u64>,
+    /// Entries found to have been trimmed before the group was given them; the counter passes them now.
+    pub lost: u64,
 }
 
 impl SourceStream {
@@ -281,59 +283,30 @@ impl SourceStream {
             .collect()
     }
 
-    /// How far the group is.
+    /// How far the group is. A loss is told once: its counter is put right thereby.
     ///
     /// # Errors
     ///
-    /// Whatever keeps Redis from answering.
+    /// [`StoreError::NoGroup`] when group or stream are gone; whatever keeps Redis from answering.
     pub async fn progress(&self, generation: u64) -> Result<Progress, StoreError> {
         let mut connected = self.link.connection_of(generation)?;
-        let mut command = redis::cmd("XINFO");
-        command.arg("GROUPS").arg(&self.stream);
-        let groups = value::items(
-            connected
-                .command("read a source's progress", command)
-                .await?,
-        );
-        let Some(ours) = groups
-            .into_iter()
-            .map(value::text_map)
-            .find(|group| group.get("name").map(String::as_str) == Some(GROUP))
-        else {
+        let call = scripts::PROGRESS.call().key(self.stream.clone()).arg(GROUP);
+        let reply = call.run(&mut connected).await?;
+        if !matches!(reply, Value::Array(_)) {
             return Err(StoreError::NoGroup);
-        };
-        let number = |name: &str| ours.get(name).and_then(|text| text.parse::<u64>().ok());
-        let mut progress = Progress {
-            entries_read: number("entries-read"),
-            lag_entries: number("lag").unwrap_or(0),
-            oldest_unread_ms: None,
-        };
-        if number("lag") != Some(0) {
-            let last = ours
-                .get("last-delivered-id")
-                .cloned()
-                .unwrap_or_else(|| "0-0".to_owned());
-            let mut command = redis::cmd("XRANGE");
-            command
-                .arg(&self.stream)
-                .arg(format!("({last}"))
-                .arg("+")
-                .arg("COUNT")
-                .arg(1);
-            let unread = value::entries(
-                connected
-                    .command("read a source's progress", command)
-                    .await?,
-            )?;
-            progress.oldest_unread_ms = unread.first().map(|entry| entry.id.ms);
-            if unread.is_empty() {
-                // What the counter still shows was trimmed: there is nothing left to read.
-                progress.lag_entries = 0;
-            } else {
-                progress.lag_entries = progress.lag_entries.max(1);
-            }
         }
-        Ok(progress)
+        let mut found = value::items(reply).into_iter();
+        let mut next = || found.next().unwrap_or(Value::Nil);
+        let mut number = || value::integer(&next()).and_then(|n| u64::try_from(n).ok());
+        let (entries_read, lag_entries) = (number(), number());
+        let first_unread = value::text(next()).and_then(|id| id.parse::<EntryId>().ok());
+        let lost = value::integer(&next()).unwrap_or(0).max(0).unsigned_abs();
+        Ok(Progress {
+            entries_read,
+            lag_entries: lag_entries.unwrap_or(0),
+            oldest_unread_ms: first_unread.map(|id| id.ms),
+            lost,
+        })
     }
 
     /// Trims what none of the stream's groups needs any more, at most up to `mark`. Returns how many entries went.

@@ -3,8 +3,10 @@
 mod acl;
 mod delivery;
 mod dev;
+mod faults;
 mod http_client;
 mod interop;
 mod listen;
 mod readme;
+mod sources;
 mod support;

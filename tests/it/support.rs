@@ -5,6 +5,7 @@
 
 pub mod dns;
 pub mod pombo;
+pub mod proxy;
 pub mod receiver;
 pub mod redis;
 pub mod tls;

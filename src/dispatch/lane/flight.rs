@@ -83,7 +83,7 @@ impl Lane {
             let held = match next {
                 Origin::Queue => self.ready.pop_front().map(|(held, _)| held),
                 Origin::Unstored(at) => Some(self.unstored.swap_remove(at).held),
-                Origin::Taken => self.taken.pop_front().map(|taken| taken.held),
+                Origin::Taken => self.take_off(1).pop(),
             };
             if let Some(held) = held {
                 self.launch(held, permit);
@@ -217,8 +217,8 @@ impl Lane {
             .front()
             .is_some_and(|taken| held_up || now >= taken.since + TAKEN_UNSTARTED);
         if lingers && !self.deleted {
-            let all = std::mem::take(&mut self.taken);
-            self.store_waiting(all.into_iter().map(|taken| (taken.held, None)).collect());
+            let all = self.take_off(self.taken.len());
+            self.store_waiting(all.into_iter().map(|held| (held, None)).collect());
         }
         if self
             .unstored
@@ -335,8 +335,6 @@ impl Lane {
         match held.home {
             Home::Source { share, .. } => share.settled(),
             Home::Queue(id) => {
-                self.removals += 1;
-                self.leaving.push((self.removals, id));
                 self.dispatch
                     .remove(&self.keys, id, held.tries.is_some(), &self.handle);
             }

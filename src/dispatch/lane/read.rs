@@ -56,7 +56,6 @@ impl Lane {
         if self.ready.len() >= low {
             return;
         }
-        self.forget_what_left();
         let (store, keys) = (self.dispatch.store.clone(), self.keys.clone());
         let retries = !self.fifo && self.next_retry_ms.is_some_and(|due| due <= now_ms);
         if retries && (self.read_retries_next || !self.more) {
@@ -76,20 +75,6 @@ impl Lane {
                 Read::Window(store.window(&keys, after, count, fifo).await)
             }));
         }
-    }
-
-    /// Forgets entries whose removal or schedule the read that is about to begin will see. Forgotten any sooner, they
-    /// would be taken for new from the reply of a read that began before, and be attempted once more.
-    fn forget_what_left(&mut self) {
-        let done = self.removals.saturating_sub(self.handle.unsettled() as u64);
-        let in_memory = &mut self.in_memory;
-        self.leaving.retain(|(removal, id)| {
-            let stays = *removal > done;
-            if !stays {
-                in_memory.remove(id);
-            }
-            stays
-        });
     }
 
     pub(super) fn read(&mut self, read: Read) {

@@ -203,11 +203,11 @@ impl Lane {
                 Ok(Written::Done) => match head {
                     Some(held) => self.ready.push_front((held, due_ms)),
                     None => {
-                        self.leaving.push((0, id));
+                        self.leaving.push(id);
                         self.retry_known(due_ms);
                     }
                 },
-                Ok(Written::Gone) => self.leaving.push((0, id)),
+                Ok(Written::Gone) => self.leaving.push(id),
                 Err(error) => {
                     // Whatever keeps it from being written for good: it is still in the queue, where the next lane,
                     // or this one after its queue is read anew, finds it.
@@ -263,7 +263,7 @@ impl Lane {
 
     fn buried(&mut self, held: Held, reason: DeadReason, buried: Result<Buried, StoreError>) {
         if let Home::Queue(id) = held.home {
-            self.leaving.push((0, id));
+            self.leaving.push(id);
         }
         match buried {
             Ok(result) => {

@@ -196,3 +196,34 @@ impl Drop for Pombo {
         self.running.abort();
     }
 }
+
+/// What most tests need: a Redis, the settings of a daemon on it, and its webhooks.
+pub struct World {
+    pub redis: Redis,
+    pub config: Config,
+    pub webhooks: Webhooks,
+}
+
+impl World {
+    pub async fn new() -> World {
+        Self::with("").await
+    }
+
+    /// With `toml` laid over the settings of [`Config::new`].
+    pub async fn with(toml: &str) -> World {
+        let redis = Redis::start().await;
+        let config = Config::new(&redis).with(toml);
+        let webhooks = config.webhooks().await;
+        World {
+            redis,
+            config,
+            webhooks,
+        }
+    }
+
+    /// Changes the settings, for the next daemon.
+    pub fn change(mut self, toml: &str) -> World {
+        self.config = self.config.with(toml);
+        self
+    }
+}

@@ -118,6 +118,10 @@ impl Answer {
         }
     }
 
+    pub fn status(&self) -> u16 {
+        self.status
+    }
+
     pub fn header(mut self, name: &str, value: &str) -> Self {
         self.headers.push((name.to_owned(), value.to_owned()));
         self

@@ -189,8 +189,13 @@ impl Redis {
 
     /// Adds `count` events `<prefix>0`, `<prefix>1`, … of a type at once; their payload is `{"n":<number>}`.
     pub async fn events(&self, prefix: &str, event_type: &str, count: usize) {
+        self.events_from(prefix, 0, event_type, count).await;
+    }
+
+    /// The same, with numbers from `first` on.
+    pub async fn events_from(&self, prefix: &str, first: usize, event_type: &str, count: usize) {
         let mut commands = redis::pipe();
-        for n in 0..count {
+        for n in first..first + count {
             let add = commands.cmd("XADD").arg("events").arg("*");
             add.arg("id").arg(format!("{prefix}{n}"));
             add.arg("type").arg(event_type);
