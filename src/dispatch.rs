@@ -438,6 +438,7 @@ impl Dispatch {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .remove(uid);
+        self.buried().retain(|(_, buried)| **buried != *uid);
         self.store.remove_lane(shard, uid).await?;
         self.store.forget_gone(uid).await
     }

@@ -95,6 +95,7 @@ async fn connected(
             Ok(Err(_)) | Err(_) => return Err(unavailable(key, server, &reason)),
         }
         match &*states.borrow_and_update() {
+            LinkState::Starting => {}
             LinkState::Up(_) => return Ok(stop),
             LinkState::Down(why) => reason.clone_from(why),
         }

@@ -492,6 +492,7 @@ impl Store {
             .arg(keys.lane(shard, uid))
             .arg(keys.dead(shard, uid));
         commands.cmd("ZREM").arg(keys.due(shard)).arg(uid);
+        commands.cmd("SREM").arg(keys.buried(shard)).arg(uid);
         self.link()
             .connection()?
             .all("remove a deleted webhook's queue", &commands)
