@@ -1,10 +1,17 @@
 //! The commands: what is common to all, and which there are.
 
+pub mod apply;
 pub mod check_config;
+pub mod connect;
+pub mod dead;
+pub mod dev;
 pub mod listen;
 pub mod pretty;
+pub mod progress;
+pub mod rejected;
 pub mod serve;
 pub mod signature_check;
+pub mod trouble;
 pub mod verify;
 
 use std::ffi::OsString;
@@ -16,6 +23,7 @@ use tokio_util::sync::CancellationToken;
 use crate::clock::Clock;
 use crate::exit::Exit;
 use crate::settings::{self, Settings};
+use trouble::Trouble;
 
 /// Delivers events from Redis streams to webhooks: signed, with retries, rate limits and dead letters
 #[derive(Debug, Parser)]
@@ -32,8 +40,18 @@ struct Arguments {
 enum Command {
     /// Run the daemon
     Serve,
+    /// See it work: starts a Redis, the daemon, subscribers and sample events, and ends all of it with Ctrl-C
+    Dev(dev::Args),
+    /// Make the webhooks those of a file, and print the difference
+    Apply(apply::Args),
     /// Print the settings in force, with secrets hidden, or everything that is wrong with them
     CheckConfig,
+    /// List, show, replay and purge deliveries that were given up
+    #[command(subcommand)]
+    Dead(dead::Dead),
+    /// List, show, requeue and purge entries of sources that could not be read as events
+    #[command(subcommand)]
+    Rejected(rejected::Rejected),
     /// Run a local receiver that verifies and prints what it gets
     Listen(listen::Args),
     /// Check the signatures of a saved request
@@ -73,10 +91,20 @@ fn run(arguments: Arguments) -> anyhow::Result<Exit> {
             &mut out,
             &mut errors,
         )?),
+        Command::Apply(args) => with_settings(config, async |settings| {
+            apply::run(&args, settings, &Clock::system(), &mut out, &mut errors).await
+        }),
+        Command::Dead(command) => with_settings(config, async |settings| {
+            dead::run(&command, settings, &Clock::system(), &mut out, &mut errors).await
+        }),
+        Command::Rejected(command) => with_settings(config, async |settings| {
+            rejected::run(&command, settings, &Clock::system(), &mut out, &mut errors).await
+        }),
         Command::Serve => match load(config) {
             Ok(settings) => serve::run(settings),
             Err(exit) => Ok(exit),
         },
+        Command::Dev(args) => dev::run(args, config),
         Command::Listen(args) => {
             runtime(1)?.block_on(async {
                 let stop = CancellationToken::new();
@@ -87,6 +115,27 @@ fn run(arguments: Arguments) -> anyhow::Result<Exit> {
         }
         Command::Verify(args) => Ok(verify::run(&args, &Clock::system(), &mut out, &mut errors)?),
     }
+}
+
+/// Runs a command that needs the settings, and tells its trouble.
+fn with_settings(
+    config: Option<&Path>,
+    command: impl AsyncFnOnce(&Settings) -> Result<Exit, Trouble>,
+) -> anyhow::Result<Exit> {
+    let settings = match load(config) {
+        Ok(settings) => settings,
+        Err(exit) => return Ok(exit),
+    };
+    let runtime = runtime(1)?;
+    let exit = runtime.block_on(command(&settings));
+    // What still runs then, such as a look-up of a name, has nobody left to tell.
+    runtime.shutdown_background();
+    Ok(exit.unwrap_or_else(|trouble| {
+        if !trouble.message.is_empty() {
+            eprintln!("pombo: {trouble}");
+        }
+        trouble.exit
+    }))
 }
 
 /// The settings, or what is wrong with them told and the exit code for it.

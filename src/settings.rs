@@ -50,6 +50,8 @@ pub use signature::SignatureSettings;
 pub use source::{FieldNames, Format, SourceSettings, Start, Trim};
 pub use targets::TargetSettings;
 
+pub(crate) use schema::{alike, join};
+
 use crate::retry::RetryPolicy;
 use error::Report;
 use render::Secrets;

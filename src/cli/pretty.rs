@@ -129,6 +129,28 @@ pub fn bounded(text: &str, limit: usize) -> (&str, usize) {
     (&text[..end], text.len() - end)
 }
 
+/// A body as lines for people, each indented: JSON is laid out, nothing can drive the terminal, and about `limit` bytes
+/// are shown.
+pub fn body_lines(body: &[u8], limit: usize) -> Vec<String> {
+    let Ok(text) = std::str::from_utf8(body) else {
+        return vec![format!("  ({} bytes that are no text)", body.len())];
+    };
+    let laid_out = if is_json(body) {
+        indent_json(text, limit)
+    } else {
+        text.to_owned()
+    };
+    let (shown, left_out) = bounded(&laid_out, limit);
+    let mut lines: Vec<String> = escape(shown)
+        .lines()
+        .map(|line| format!("  {line}"))
+        .collect();
+    if left_out > 0 {
+        lines.push(format!("  … (the body has {} bytes)", body.len()));
+    }
+    lines
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

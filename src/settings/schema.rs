@@ -155,18 +155,23 @@ pub(super) fn names(keys: Keys) -> Vec<String> {
 /// table, else one of the same name in another.
 pub(super) fn nearest(path: &str, keys: Keys, name: &str) -> Option<String> {
     let name = name.to_ascii_lowercase().replace('-', "_");
-    let alike = names(keys)
-        .into_iter()
-        .map(|known| (strsim::jaro_winkler(&known, &name), known))
-        .filter(|(likeness, known)| {
-            let distance = strsim::damerau_levenshtein(known, &name);
-            *likeness >= 0.85 || (distance <= 2 && distance * 2 < known.len())
-        })
-        .max_by(|a, b| a.0.total_cmp(&b.0));
-    if let Some((_, known)) = alike {
+    if let Some(known) = alike(names(keys), &name) {
         return Some(join(path, &known));
     }
     elsewhere("", ROOT, &name)
+}
+
+/// The one of `known` that `name` is probably a misspelling of.
+pub(crate) fn alike(known: impl IntoIterator<Item = String>, name: &str) -> Option<String> {
+    known
+        .into_iter()
+        .map(|known| (strsim::jaro_winkler(&known, name), known))
+        .filter(|(likeness, known)| {
+            let distance = strsim::damerau_levenshtein(known, name);
+            *likeness >= 0.85 || (distance <= 2 && distance * 2 < known.len())
+        })
+        .max_by(|a, b| a.0.total_cmp(&b.0))
+        .map(|(_, known)| known)
 }
 
 fn elsewhere(path: &str, keys: Keys, name: &str) -> Option<String> {
@@ -180,7 +185,7 @@ fn elsewhere(path: &str, keys: Keys, name: &str) -> Option<String> {
 }
 
 /// A key below a path. A name that is not plain is quoted, and cut if it is long.
-pub(super) fn join(path: &str, name: &str) -> String {
+pub(crate) fn join(path: &str, name: &str) -> String {
     let plain = !name.is_empty()
         && name.len() <= 80
         && name

@@ -241,6 +241,21 @@ impl Store {
         Ok((entries.iter().map(read).collect(), last))
     }
 
+    /// The newest dead letter of a webhook: where a walk over them ends, so that it does not follow what is added while it
+    /// goes on.
+    ///
+    /// # Errors
+    ///
+    /// Whatever keeps Redis from answering.
+    pub async fn newest_dead(&self, shard: u16, uid: &str) -> Result<Option<EntryId>, StoreError> {
+        value::newest(
+            self.link(),
+            "find the newest dead letter",
+            &self.keys().dead(shard, uid),
+        )
+        .await
+    }
+
     /// REPLAY: puts a dead letter back at the end of its queue. False if it was no more. The caller wakes the owner.
     ///
     /// # Errors

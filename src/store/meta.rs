@@ -1,5 +1,6 @@
 //! What must be agreed upon before anything is stored: the schema's version and the number of shards.
 
+use super::connection::ServerFacts;
 use super::error::StoreError;
 use super::{Store, value};
 
@@ -52,42 +53,8 @@ impl Store {
     /// As above.
     pub async fn check_boot(&self) -> Result<Result<Vec<String>, Unfit>, StoreError> {
         let facts = self.link().facts().await?;
-        if !version_fits(&facts.version) {
-            return Ok(Err(Unfit::Version {
-                found: facts.version,
-            }));
-        }
-        let key = self.keys().meta();
-        let mut connected = self.link().connection()?;
-        let mut commands = redis::pipe();
-        commands
-            .cmd("HSETNX")
-            .arg(&key)
-            .arg("schema")
-            .arg(SCHEMA_VERSION);
-        commands
-            .cmd("HSETNX")
-            .arg(&key)
-            .arg("shards")
-            .arg(self.shards());
-        commands.cmd("HMGET").arg(&key).arg("schema").arg("shards");
-        let mut replies = connected.all("read the schema version", &commands).await?;
-        let mut found = value::items(replies.pop().unwrap_or(redis::Value::Nil)).into_iter();
-        let mut next = || found.next().and_then(value::text).unwrap_or_default();
-        let (schema, shards) = (next(), next());
-        let prefix = self.keys().meta().trim_end_matches(":meta").to_owned();
-        if schema != SCHEMA_VERSION {
-            return Ok(Err(Unfit::Schema {
-                prefix,
-                found: schema,
-            }));
-        }
-        if shards != self.shards().to_string() {
-            return Ok(Err(Unfit::Shards {
-                prefix,
-                found: shards,
-                wanted: self.shards(),
-            }));
+        if let Err(unfit) = self.check_layout(&facts, Claim::SchemaAndShards).await? {
+            return Ok(Err(unfit));
         }
         let mut warnings = Vec::new();
         if !facts.eviction_policy.is_empty() && facts.eviction_policy != "noeviction" {
@@ -109,6 +76,76 @@ impl Store {
         }
         Ok(Ok(warnings))
     }
+
+    /// Checks for a command that this Redis fits. `writes` says whether the command is going to change something: then
+    /// the schema version is written down where nothing is yet. The number of shards is left to the first daemon.
+    ///
+    /// The outer error is one that passes (or permissions); the inner one is final.
+    ///
+    /// # Errors
+    ///
+    /// As above.
+    pub async fn check_fit(&self, writes: bool) -> Result<Result<(), Unfit>, StoreError> {
+        let facts = self.link().facts().await?;
+        let claim = if writes {
+            Claim::Schema
+        } else {
+            Claim::Nothing
+        };
+        self.check_layout(&facts, claim).await
+    }
+
+    async fn check_layout(
+        &self,
+        facts: &ServerFacts,
+        claim: Claim,
+    ) -> Result<Result<(), Unfit>, StoreError> {
+        if !version_fits(&facts.version) {
+            return Ok(Err(Unfit::Version {
+                found: facts.version.clone(),
+            }));
+        }
+        let key = self.keys().meta();
+        let mut commands = redis::pipe();
+        if claim != Claim::Nothing {
+            let version = SCHEMA_VERSION;
+            commands.cmd("HSETNX").arg(&key).arg("schema").arg(version);
+        }
+        if claim == Claim::SchemaAndShards {
+            let shards = self.shards();
+            commands.cmd("HSETNX").arg(&key).arg("shards").arg(shards);
+        }
+        commands.cmd("HMGET").arg(&key).arg("schema").arg("shards");
+        let mut replies = self
+            .link()
+            .connection()?
+            .all("read the schema version", &commands)
+            .await?;
+        let mut found = value::items(replies.pop().unwrap_or(redis::Value::Nil)).into_iter();
+        let mut next = || found.next().and_then(value::text);
+        let (schema, shards) = (next(), next());
+        let prefix = self.keys().meta().trim_end_matches(":meta").to_owned();
+        Ok(match (schema, shards) {
+            (Some(found), _) if found != SCHEMA_VERSION => Err(Unfit::Schema { prefix, found }),
+            (_, Some(found)) if found != self.shards().to_string() => Err(Unfit::Shards {
+                prefix,
+                found,
+                wanted: self.shards(),
+            }),
+            _ => Ok(()),
+        })
+    }
+}
+
+/// What is written down where a Redis holds nothing of Pombo's yet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Claim {
+    /// Nothing.
+    Nothing,
+    /// Which layout of keys this is.
+    Schema,
+    /// That, and the number of shards, which is fixed from then on.
+    SchemaAndShards,
 }
 
 fn version_fits(version: &str) -> bool {

@@ -147,6 +147,20 @@ impl Store {
             .collect())
     }
 
+    /// The newest rejected entry: where a walk over them ends, so that it does not follow what is added while it goes on.
+    ///
+    /// # Errors
+    ///
+    /// Whatever keeps Redis from answering.
+    pub async fn newest_rejected(&self) -> Result<Option<EntryId>, StoreError> {
+        value::newest(
+            self.link(),
+            "find the newest rejected entry",
+            &self.keys().rejected(),
+        )
+        .await
+    }
+
     /// Adds a rejected entry to its source again, with all its fields, and then removes it here. A crash between the
     /// two leaves it in both: never in neither.
     ///

@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use redis::Value;
 
+use super::connection::Link;
 use super::error::StoreError;
 use crate::event::EntryId;
 
@@ -154,6 +155,26 @@ pub(crate) fn entries(value: Value) -> Result<Vec<RawEntry>, StoreError> {
             Ok(RawEntry { id, fields })
         })
         .collect()
+}
+
+/// The id of a stream's newest entry.
+pub(crate) async fn newest(
+    link: &Link,
+    operation: &'static str,
+    key: &str,
+) -> Result<Option<EntryId>, StoreError> {
+    let mut commands = redis::pipe();
+    commands
+        .cmd("XREVRANGE")
+        .arg(key)
+        .arg("+")
+        .arg("-")
+        .arg("COUNT")
+        .arg(1);
+    let reply = link.slowly(operation, &commands).await?.pop();
+    Ok(entries(reply.unwrap_or(Value::Nil))?
+        .first()
+        .map(|entry| entry.id))
 }
 
 fn pairs_flat(value: Value) -> Vec<(Value, Value)> {

@@ -2,6 +2,7 @@
 
 mod dead_letters;
 mod delivery;
+mod dev;
 mod faults;
 mod http_client;
 mod instance;

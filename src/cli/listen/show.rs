@@ -5,7 +5,7 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 
 use super::Delivery;
-use crate::cli::pretty::{bounded, compact_json, escape, escape_line, indent_json, is_json};
+use crate::cli::pretty::{body_lines, bounded, compact_json, escape_line, is_json};
 use crate::cli::signature_check::Check;
 use crate::clock::rfc3339_ms;
 
@@ -58,28 +58,8 @@ pub fn as_text(delivery: &Delivery, answered: StatusCode, colours: bool) -> Stri
             check("standard webhooks", &delivery.checks.standard),
         ),
     ];
-    lines.extend(body_lines(&delivery.body));
+    lines.extend(body_lines(&delivery.body, SHOWN_BODY));
     lines.join("\n")
-}
-
-fn body_lines(body: &[u8]) -> Vec<String> {
-    let Ok(text) = std::str::from_utf8(body) else {
-        return vec![format!("  ({} bytes that are no text)", body.len())];
-    };
-    let laid_out = if is_json(body) {
-        indent_json(text, SHOWN_BODY)
-    } else {
-        text.to_owned()
-    };
-    let (shown, left_out) = bounded(&laid_out, SHOWN_BODY);
-    let mut lines: Vec<String> = escape(shown)
-        .lines()
-        .map(|line| format!("  {line}"))
-        .collect();
-    if left_out > 0 {
-        lines.push(format!("  … (the body has {} bytes)", body.len()));
-    }
-    lines
 }
 
 #[derive(Serialize)]

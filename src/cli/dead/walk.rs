@@ -1,0 +1,153 @@
+//! A walk over dead letters: batch by batch, and not beyond those that were there when it came by.
+
+use std::collections::{BTreeSet, VecDeque};
+
+use super::filter::Filter;
+use crate::cli::progress::BatchSize;
+use crate::event::EntryId;
+use crate::store::dead::DeadLetter;
+use crate::store::{Store, StoreError};
+
+/// Some dead letters of one webhook, oldest first.
+pub struct Batch {
+    /// The webhook's shard.
+    pub shard: u16,
+    /// The webhook's uid.
+    pub uid: String,
+    /// Whether the webhook still exists, as the one that it was.
+    pub exists: bool,
+    /// Those that match; may be none.
+    pub letters: Vec<DeadLetter>,
+    /// Those that cannot be read.
+    pub unreadable: Vec<StoreError>,
+}
+
+/// The walk: by shard, by webhook, oldest first.
+pub struct Walk<'a> {
+    store: &'a Store,
+    filter: &'a Filter,
+    webhooks: Option<BTreeSet<&'a str>>,
+    shards: VecDeque<u16>,
+    uids: Vec<(u16, String)>,
+    present: Option<Present>,
+}
+
+/// The webhook that the walk is at.
+struct Present {
+    shard: u16,
+    uid: String,
+    after: EntryId,
+    newest: EntryId,
+    size: BatchSize,
+    /// Known once a letter was read, for it names the webhook.
+    exists: Option<bool>,
+}
+
+impl<'a> Walk<'a> {
+    /// A walk over what matches `filter`.
+    pub fn new(store: &'a Store, filter: &'a Filter) -> Walk<'a> {
+        let webhooks = filter.webhooks();
+        let shards = match &webhooks {
+            None => (0..store.shards()).collect(),
+            Some(ids) => {
+                let shards: BTreeSet<u16> = ids.iter().map(|id| store.shard_of(id)).collect();
+                shards.into_iter().collect()
+            }
+        };
+        Walk {
+            store,
+            filter,
+            webhooks,
+            shards,
+            uids: Vec::new(),
+            present: None,
+        }
+    }
+
+    /// The next batch; `None` at the end.
+    ///
+    /// # Errors
+    ///
+    /// Whatever keeps Redis from answering.
+    pub async fn next(&mut self) -> Result<Option<Batch>, StoreError> {
+        loop {
+            if self.present.is_none() && !self.move_on().await? {
+                return Ok(None);
+            }
+            let Some(mut present) = self.present.take() else {
+                continue;
+            };
+            let (read, last) = self
+                .store
+                .dead_letters(
+                    present.shard,
+                    &present.uid,
+                    present.after,
+                    present.size.count(),
+                )
+                .await?;
+            let Some(last) = last else { continue };
+            let entries = read.len();
+            let (mut letters, mut unreadable, mut bytes) = (Vec::new(), Vec::new(), 0);
+            for letter in read {
+                match letter {
+                    Ok(letter) => {
+                        bytes += letter.event.payload.len() + letter.ending.answer.len() + 512;
+                        letters.push(letter);
+                    }
+                    Err(error) => unreadable.push(error),
+                }
+            }
+            letters.retain(|letter| letter.id <= present.newest);
+            if let (None, Some(first)) = (present.exists, letters.first()) {
+                let id = first.ending.webhook_id.as_str();
+                if self.webhooks.as_ref().is_some_and(|ids| !ids.contains(id)) {
+                    continue;
+                }
+                let webhook = self.store.webhook(id).await?;
+                present.exists = Some(webhook.is_some_and(|found| found.uid == present.uid));
+            }
+            letters.retain(|letter| self.filter.matches(letter));
+            let batch = Batch {
+                shard: present.shard,
+                uid: present.uid.clone(),
+                exists: present.exists.unwrap_or(false),
+                letters,
+                unreadable,
+            };
+            if last < present.newest {
+                present.size.learn(entries, bytes);
+                present.after = last;
+                self.present = Some(present);
+            }
+            return Ok(Some(batch));
+        }
+    }
+
+    /// Goes to the next webhook with dead letters; false if there is none.
+    async fn move_on(&mut self) -> Result<bool, StoreError> {
+        loop {
+            if let Some((shard, uid)) = self.uids.pop() {
+                let Some(newest) = self.store.newest_dead(shard, &uid).await? else {
+                    continue;
+                };
+                self.present = Some(Present {
+                    shard,
+                    uid,
+                    after: EntryId::MIN,
+                    newest,
+                    size: BatchSize::new(),
+                    exists: None,
+                });
+                return Ok(true);
+            }
+            let Some(shard) = self.shards.pop_front() else {
+                return Ok(false);
+            };
+            let mut uids = self.store.buried(shard).await?;
+            // The same order each time, as they are taken from the end.
+            uids.sort_unstable_by(|a, b| b.cmp(a));
+            self.uids = uids.into_iter().map(|uid| (shard, uid)).collect();
+        }
+    }
+}

@@ -1,0 +1,283 @@
+//! STORE, SCHEDULE, DEAD, BURY, REPLAY and PARK.
+
+use pombo::event::EntryId;
+use pombo::store::StoreError;
+use pombo::store::dead::{Buried, Dropped};
+use pombo::store::lane::{PAUSED_DUE_MS, Parked, Written};
+
+use super::{Bench, LATER, SHARD, UID, caps, ending, event, lane, storing, tries};
+
+#[tokio::test]
+async fn store_gives_each_delivery_an_entry_a_schedule_if_it_has_one_and_its_tries() {
+    let bench = Bench::new().await;
+    let batch = [
+        storing("e0", None, 0),
+        storing("e1", Some(LATER), 2),
+        storing("e2", Some(LATER + 5), 1),
+    ];
+    let ids = bench.store_events(&bench.lane, &batch).await.expect("room");
+    let names: Vec<_> = bench.queue().await;
+    let expected: Vec<_> = ids
+        .iter()
+        .copied()
+        .zip(["e0", "e1", "e2"].map(str::to_owned))
+        .collect();
+    assert_eq!(names, expected);
+    assert_eq!(bench.scheduled(ids[0]).await, None);
+    assert_eq!(bench.scheduled(ids[1]).await, Some(LATER));
+    assert_eq!(
+        bench.due().await,
+        Some(1_000),
+        "the unscheduled one is due now"
+    );
+    let (due, found) = bench
+        .store()
+        .schedule_of(&bench.lane, ids[1])
+        .await
+        .expect("an answer")
+        .expect("a schedule");
+    assert_eq!((due, found), (LATER, tries(2)));
+}
+
+#[tokio::test]
+async fn store_is_fenced_whole_and_moves_the_due_time_only_forward() {
+    let bench = Bench::new().await;
+    let fenced = bench
+        .store_events(&lane("other:1"), &[storing("e0", None, 0)])
+        .await;
+    assert!(matches!(fenced, Err(StoreError::Fenced { shard: SHARD })));
+    assert!(bench.queue().await.is_empty() && bench.due().await.is_none());
+    let early = [storing("e0", Some(LATER), 1)];
+    bench.store_events(&bench.lane, &early).await.expect("room");
+    let late = [storing("e1", Some(LATER + 1_000), 1)];
+    bench.store_events(&bench.lane, &late).await.expect("room");
+    assert_eq!(bench.due().await, Some(LATER));
+}
+
+#[tokio::test]
+async fn schedule_writes_beside_the_entry_is_fenced_and_notices_that_it_is_gone() {
+    let bench = Bench::new().await;
+    let id = bench.enqueue(&["e0"], LATER).await[0];
+    let (store, generation) = (bench.store(), bench.generation());
+    let schedule = async |owner: &str, due_ms| {
+        store
+            .schedule(&lane(owner), id, due_ms, &tries(1), generation)
+            .await
+    };
+    assert!(matches!(
+        schedule("other:1", 5).await,
+        Err(StoreError::Fenced { .. })
+    ));
+    assert_eq!(bench.scheduled(id).await, None);
+    assert_eq!(
+        schedule(super::ME, LATER - 5).await.expect("ok"),
+        Written::Done
+    );
+    assert_eq!(bench.scheduled(id).await, Some(LATER - 5));
+    assert_eq!(bench.due().await, Some(LATER - 5));
+    assert_eq!(bench.queue().await.len(), 1, "a schedule is no copy");
+    let _: u64 = bench
+        .redis
+        .run(&format!("XDEL pombo:{{s01}}:queue:w-uid {id}"))
+        .await;
+    assert_eq!(schedule(super::ME, LATER).await.expect("ok"), Written::Gone);
+    assert_eq!(
+        bench.scheduled(id).await,
+        Some(LATER - 5),
+        "nothing changed"
+    );
+}
+
+#[tokio::test]
+async fn dead_moves_a_delivery_once_and_keeps_its_end() {
+    let bench = Bench::new().await;
+    let id = bench.enqueue(&["e0"], 1).await[0];
+    let (store, generation) = (bench.store(), bench.generation());
+    let scheduled = store
+        .schedule(&bench.lane, id, 5, &tries(2), generation)
+        .await;
+    scheduled.expect("ok");
+    let now_ms = pombo::clock::Clock::system().unix_ms();
+    let bury = async |owner: &str| {
+        let lane = lane(owner);
+        let event = event("e0");
+        let (ending, caps) = (ending(now_ms), caps(10));
+        store
+            .dead(&lane, id, &event, &ending, &caps, generation)
+            .await
+    };
+    assert!(matches!(
+        bury("other:1").await,
+        Err(StoreError::Fenced { .. })
+    ));
+    assert_eq!(bench.queue().await.len(), 1);
+    assert_eq!(
+        bury(super::ME).await.expect("ok"),
+        Buried::Kept(Dropped::default())
+    );
+    assert_eq!(bury(super::ME).await.expect("ok"), Buried::Gone);
+    assert!(bench.queue().await.is_empty() && bench.scheduled(id).await.is_none());
+    assert!(!bench.exists("tries:w-uid").await);
+    let letters = bench.dead().await;
+    assert_eq!(letters.len(), 1);
+    assert_eq!(letters[0].event.payload, event("e0").payload);
+    assert_eq!(letters[0].ending.tries.attempts, 3);
+    assert_eq!(store.buried(SHARD).await.expect("an answer"), [UID]);
+}
+
+#[tokio::test]
+async fn burials_keep_to_the_caps_by_count_and_by_age_and_tell_what_fell_out() {
+    let bench = Bench::new().await;
+    let now_ms = pombo::clock::Clock::system().unix_ms();
+    let bury = async |owner: Option<&str>, at_ms, most| {
+        let (event, ending, caps) = (event("e"), ending(at_ms), caps(most));
+        let generation = bench.generation();
+        bench
+            .store()
+            .bury(SHARD, UID, owner, &event, &ending, &caps, generation)
+            .await
+    };
+    assert!(matches!(
+        bury(Some("other:1"), now_ms, 9).await,
+        Err(StoreError::Fenced { .. })
+    ));
+    assert!(bench.dead().await.is_empty());
+    for _ in 0..3 {
+        let kept = bury(Some(super::ME), now_ms, 3).await.expect("ok");
+        assert_eq!(kept, Buried::Kept(Dropped::default()));
+    }
+    // The reader of a source buries for shards of others, too.
+    let Buried::Kept(dropped) = bury(None, now_ms, 3).await.expect("ok") else {
+        panic!("it was not kept")
+    };
+    assert_eq!((dropped.by_count, dropped.by_age), (1, 0));
+    let in_two_hours = now_ms + 2 * 3_600_000;
+    let Buried::Kept(dropped) = bury(None, in_two_hours, 3).await.expect("ok") else {
+        panic!("it was not kept")
+    };
+    assert_eq!(dropped.by_age, 4, "all are an hour too old, by that clock");
+    assert!(bench.dead().await.is_empty());
+}
+
+#[tokio::test]
+async fn replay_puts_a_dead_letter_back_once_with_its_bytes_and_its_count() {
+    let bench = Bench::new().await;
+    let id = bench.enqueue(&["e0"], LATER).await[0];
+    let now_ms = pombo::clock::Clock::system().unix_ms();
+    let (store, generation) = (bench.store(), bench.generation());
+    store
+        .dead(
+            &bench.lane,
+            id,
+            &event("e0"),
+            &ending(now_ms),
+            &caps(9),
+            generation,
+        )
+        .await
+        .expect("ok");
+    let letter = bench.dead().await.remove(0);
+    assert!(store.replay(SHARD, UID, letter.id, 777).await.expect("ok"));
+    assert!(!store.replay(SHARD, UID, letter.id, 777).await.expect("ok"));
+    assert!(bench.dead().await.is_empty());
+    assert_eq!(bench.due().await, Some(777));
+    let window = store
+        .window(&bench.lane, EntryId::MIN, 10, false)
+        .await
+        .expect("an answer");
+    let (delivery, due) = &window.deliveries[0];
+    assert_eq!((window.deliveries.len(), *due), (1, None));
+    assert_eq!(delivery.attempts_before, 3, "the attempt header counts on");
+    assert_eq!(delivery.event.payload, event("e0").payload);
+    assert_eq!(delivery.event.entry_id, event("e0").entry_id);
+}
+
+#[tokio::test]
+async fn park_reads_when_there_is_work_from_what_is_stored() {
+    let bench = Bench::new().await;
+    let (store, generation) = (bench.store(), bench.generation());
+    let park = async |owner: &str, cursor, hold_ms, paused| {
+        let parked = Parked { hold_ms, cursor };
+        store
+            .park(&lane(owner), parked, paused, 1_000, generation)
+            .await
+    };
+    let fenced = park("other:1", EntryId::MIN, 0, false).await;
+    assert!(matches!(fenced, Err(StoreError::Fenced { .. })));
+
+    // Nothing at all: nothing stays behind.
+    assert_eq!(
+        park(super::ME, EntryId::MIN, 0, false).await.expect("ok"),
+        None
+    );
+    assert!(bench.due().await.is_none() && !bench.exists("lane:w-uid").await);
+
+    let ids = bench.enqueue(&["e0", "e1"], LATER).await;
+    assert_eq!(
+        park(super::ME, ids[0], 0, false).await.expect("ok"),
+        Some(1_000),
+        "an entry after the cursor is work for now"
+    );
+    assert_eq!(
+        park(super::ME, ids[0], 5_000, false).await.expect("ok"),
+        Some(5_000)
+    );
+    assert_eq!(bench.due().await, Some(5_000));
+
+    for (id, due) in ids.iter().zip([LATER, LATER + 9]) {
+        let scheduled = store
+            .schedule(&bench.lane, *id, due, &tries(1), generation)
+            .await;
+        scheduled.expect("ok");
+    }
+    assert_eq!(
+        park(super::ME, ids[1], 0, false).await.expect("ok"),
+        Some(LATER)
+    );
+    assert_eq!(
+        store.parked(&bench.lane).await.expect("ok"),
+        Parked {
+            hold_ms: 0,
+            cursor: ids[1]
+        }
+    );
+    assert_eq!(
+        park(super::ME, ids[1], 0, true).await.expect("ok"),
+        Some(PAUSED_DUE_MS)
+    );
+    assert_eq!(bench.due().await, Some(PAUSED_DUE_MS), "it stays listed");
+
+    // An entry before the cursor that has lost its schedule would be in nobody's sight.
+    let _: u64 = bench
+        .redis
+        .run(&format!("ZREM pombo:{{s01}}:retry:w-uid {}", ids[0]))
+        .await;
+    assert_eq!(
+        park(super::ME, ids[1], 0, false).await.expect("ok"),
+        Some(1_000)
+    );
+    assert_eq!(
+        store.parked(&bench.lane).await.expect("ok").cursor,
+        EntryId::MIN
+    );
+}
+
+#[tokio::test]
+async fn park_keeps_a_hold_for_as_long_as_it_lasts_even_over_an_empty_queue() {
+    let bench = Bench::new().await;
+    let now_ms = pombo::clock::Clock::system().unix_ms();
+    let hold_ms = now_ms + 60_000;
+    let parked = Parked {
+        hold_ms,
+        cursor: EntryId::MIN,
+    };
+    let next = bench
+        .store()
+        .park(&bench.lane, parked, false, now_ms, bench.generation())
+        .await;
+    assert_eq!(next.expect("ok"), None);
+    let found = bench.store().parked(&bench.lane).await.expect("ok");
+    assert_eq!(found.hold_ms, hold_ms);
+    let expires: i64 = bench.redis.run("PEXPIRETIME pombo:{s01}:lane:w-uid").await;
+    assert_eq!(expires, i64::try_from(hold_ms).expect("a time"));
+}
