@@ -239,7 +239,8 @@ impl Dispatch {
 
     /// There is work in the queue of `uid`.
     pub fn wake(self: &Arc<Dispatch>, shard: u16, uid: &Arc<str>) {
-        if self.era.owned(shard).is_none() {
+        // A lane made while draining would park at once, be due at once, and keep the drain from its end.
+        if self.era.owned(shard).is_none() || self.is_draining() {
             return;
         }
         let mut lanes = self.lanes(shard);

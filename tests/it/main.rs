@@ -2,15 +2,19 @@
 
 mod acl;
 mod commands;
+mod dead_letters;
 mod delivery;
 mod dev;
 mod faults;
 mod http_client;
+mod instance;
 mod interop;
 mod lanes;
 mod listen;
+mod metrics;
 mod outcomes;
 mod readme;
 mod registry;
+mod shutdown;
 mod sources;
 mod support;

@@ -151,6 +151,9 @@ impl Webhooks {
         let shard = self.shard(webhook);
         let replayed = self.store.replay(shard, &webhook.uid, letter.id, now_ms);
         assert!(replayed.await.expect("an answer"), "it was no more");
+        let uids = [webhook.uid.clone()];
+        let woken = self.store.wake_owner(shard, &uids).await;
+        woken.expect("an owner that is woken");
     }
 }
 
