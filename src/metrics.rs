@@ -51,18 +51,18 @@ pub const DROP_CAUSES: [&str; 2] = ["age", "count"];
 /// Groups of Redis commands that are shown as 0 from the start; the steps of the delivery state
 /// machine.
 pub const REDIS_OPERATIONS: [&str; 12] = [
-    "connect",
-    "read",
-    "acknowledge",
-    "enqueue",
-    "store",
-    "schedule",
-    "settle",
-    "bury",
-    "replay",
-    "park",
-    "ownership",
-    "registry",
+    "read_a_source",
+    "acknowledge_events",
+    "queue_deliveries",
+    "read_a_queue",
+    "read_due_retries",
+    "remove_settled_deliveries",
+    "store_a_delivery",
+    "schedule_a_retry",
+    "dead-letter_a_delivery",
+    "park_a_lane",
+    "beat",
+    "follow_changes",
 ];
 
 /// The daemon's metrics. Gauges about Redis tell what this daemon owns: sum them over the replicas.
@@ -205,10 +205,11 @@ impl Metrics {
             .inc_by(count);
     }
 
-    /// Counts one failed Redis command or pipeline; `operation` is one of the store's constants.
+    /// Counts one failed Redis command or pipeline; `operation` is what the store was doing, in its own words.
     pub fn redis_error(&self, operation: &'static str) {
+        let label = operation.replace(' ', "_").replace('\'', "");
         self.redis_errors_total
-            .with_label_values(&[operation])
+            .with_label_values(&[label.as_str()])
             .inc();
     }
 

@@ -195,7 +195,7 @@ pub(super) fn metrics(registry: &Registry) -> Metrics {
             registry,
             Gauge::new(
                 "pombo_oldest_pending_seconds",
-                "Age of the oldest event with a delivery that is neither delivered nor dead, in seconds.",
+                "Age of the event of the oldest queued delivery, in seconds.",
             ),
         ),
         in_flight: gauge("pombo_in_flight", "POSTs on the wire."),

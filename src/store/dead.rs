@@ -337,7 +337,7 @@ impl Store {
         Ok(replies.iter().map(count).collect())
     }
 
-    /// What the queues of webhooks hold, and when the oldest waiting delivery was queued.
+    /// What the queues of webhooks hold, and when the event of the oldest arrived.
     ///
     /// # Errors
     ///
@@ -367,11 +367,10 @@ impl Store {
             sizes.waiting += count(&queue);
             sizes.scheduled += count(&retry);
             if let Some(oldest) = value::entries(first)?.first() {
-                sizes.oldest_ms = Some(
-                    sizes
-                        .oldest_ms
-                        .map_or(oldest.id.ms, |known| known.min(oldest.id.ms)),
-                );
+                // The event's own arrival; an entry that cannot be read tells at least when it was queued.
+                let arrived: Option<EntryId> = oldest.text("e").and_then(|id| id.parse().ok());
+                let ms = arrived.unwrap_or(oldest.id).ms;
+                sizes.oldest_ms = Some(sizes.oldest_ms.map_or(ms, |known| known.min(ms)));
             }
         }
         Ok(sizes)
@@ -389,6 +388,6 @@ pub struct Sizes {
     pub waiting: u64,
     /// Of these, those that wait for their retry.
     pub scheduled: u64,
-    /// When the oldest waiting delivery was queued (Unix ms).
+    /// When the event of the oldest waiting delivery arrived (Unix ms).
     pub oldest_ms: Option<u64>,
 }

