@@ -317,6 +317,11 @@ async fn while_the_redis_of_one_source_is_away_the_others_are_read_and_then_it_g
             .contains("1 of 2 source streams are not being read"),
         "{page:?}"
     );
+    assert_eq!(
+        pombo.metric("pombo_redis_up", &[]).await,
+        1.0,
+        "Pombo's own"
+    );
     world.redis.event("e1", "a.b", "1").await;
     receiver.wait_for(2).await;
     world.redis.settled("events").await;
