@@ -5,19 +5,22 @@ pub mod check_config;
 pub mod connect;
 pub mod dead;
 pub mod dev;
+pub mod enable;
 pub mod listen;
 pub mod pretty;
 pub mod progress;
 pub mod rejected;
+pub mod send;
 pub mod serve;
 pub mod signature_check;
 pub mod trouble;
 pub mod verify;
 
 use std::ffi::OsString;
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory as _, Parser, Subcommand};
 use tokio_util::sync::CancellationToken;
 
 use crate::clock::Clock;
@@ -52,11 +55,27 @@ enum Command {
     /// List, show, requeue and purge entries of sources that could not be read as events
     #[command(subcommand)]
     Rejected(rejected::Rejected),
+    /// Let a webhook that Pombo disabled have its deliveries again
+    Enable(enable::Args),
+    /// Add an event to a source, as the platform would
+    Send(send::Args),
     /// Run a local receiver that verifies and prints what it gets
     Listen(listen::Args),
     /// Check the signatures of a saved request
     Verify(verify::Args),
+    /// Print a script that lets a shell complete this command line
+    #[command(after_help = COMPLETIONS_HELP)]
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
 }
+
+const COMPLETIONS_HELP: &str = "\
+Examples:
+  pombo completions bash > /usr/share/bash-completion/completions/pombo
+  pombo completions zsh > ~/.zfunc/_pombo
+  pombo completions fish > ~/.config/fish/completions/pombo.fish";
 
 /// Runs the command that `arguments` ask for.
 pub fn main(arguments: impl IntoIterator<Item = OsString>) -> Exit {
@@ -100,6 +119,20 @@ fn run(arguments: Arguments) -> anyhow::Result<Exit> {
         Command::Rejected(command) => with_settings(config, async |settings| {
             rejected::run(&command, settings, &Clock::system(), &mut out, &mut errors).await
         }),
+        Command::Enable(args) => with_settings(config, async |settings| {
+            enable::run(&args, settings, &Clock::system(), &mut out).await
+        }),
+        Command::Send(args) => with_settings(config, async |settings| {
+            send::run(&args, settings, &Clock::system(), &mut out).await
+        }),
+        Command::Completions { shell } => {
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Arguments::command(), "pombo", &mut script);
+            match out.write_all(&script).and_then(|()| out.flush()) {
+                Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(error.into()),
+                _ => Ok(Exit::Ok),
+            }
+        }
         Command::Serve => match load(config) {
             Ok(settings) => serve::run(settings),
             Err(exit) => Ok(exit),

@@ -192,7 +192,7 @@ async fn list(
     while left > 0
         && let Some(batch) = walk.next().await?
     {
-        for error in batch.unreadable {
+        for error in &batch.unreadable {
             unreadable = true;
             writeln!(errors, "warning: a dead letter is left out: {error}")?;
         }
@@ -209,7 +209,7 @@ async fn list(
                     writeln!(out, "{}", show::table_line(letter))?;
                 }
                 Output::Json => {
-                    let json = show::as_json(letter, batch.exists).map_err(as_json_failed)?;
+                    let json = show::as_json(letter, batch.exists()).map_err(as_json_failed)?;
                     let before = if printed == 0 { "\n" } else { ",\n" };
                     write!(out, "{before}{json}")?;
                 }
@@ -244,10 +244,11 @@ async fn show(
                     if found > 0 {
                         writeln!(out)?;
                     }
-                    show::whole(letter, batch.exists, &mut out)?;
+                    show::whole(letter, batch.exists(), &mut out)?;
                 }
                 Output::Json => {
-                    let json = show::as_whole_json(letter, batch.exists).map_err(as_json_failed)?;
+                    let json =
+                        show::as_whole_json(letter, batch.exists()).map_err(as_json_failed)?;
                     writeln!(out, "{json}")?;
                 }
             }

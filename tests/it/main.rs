@@ -1,15 +1,19 @@
 //! Integration tests: everything over real sockets.
 
+mod acl;
+mod commands;
 mod dead_letters;
 mod delivery;
 mod dev;
 mod faults;
 mod http_client;
 mod instance;
+mod interop;
 mod lanes;
 mod listen;
 mod metrics;
 mod outcomes;
+mod readme;
 mod registry;
 mod shutdown;
 mod sources;

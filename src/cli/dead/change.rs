@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::filter::Filter;
-use super::walk::{Batch, Walk};
+use super::walk::{Batch, Standing, Walk};
 use super::{PurgeArgs, ReplayArgs};
 use crate::cli::pretty::escape_line;
 use crate::cli::progress::{self, Pace};
@@ -37,7 +37,7 @@ async fn count(store: &Store, filter: &Filter) -> Result<Count, Trouble> {
     while let Some(batch) = walk.next().await? {
         let letters = batch.letters.len() as u64;
         count.total += letters;
-        if !batch.exists {
+        if !batch.exists() {
             count.orphans += letters;
         }
         if let Some(first) = batch.letters.first() {
@@ -75,6 +75,8 @@ struct Replayed {
     /// Their webhook's queue has no room.
     full: u64,
     unreadable: u64,
+    /// Of those replayed, the ones whose webhook gets nothing at present.
+    idle: u64,
     interrupted: bool,
 }
 
@@ -135,6 +137,13 @@ pub(super) async fn replay(
             writeln!(errors, "{} not replayed: {why}", dead_letters(number))?;
         }
     }
+    if done.idle > 0 {
+        writeln!(
+            errors,
+            "{} of them wait in their queue: their webhook is inactive, or disabled by Pombo (`pombo enable`)",
+            done.idle
+        )?;
+    }
     result?;
     Ok(match done {
         Replayed {
@@ -172,7 +181,7 @@ impl Replay<'_> {
             if batch.letters.is_empty() {
                 continue;
             }
-            if !batch.exists {
+            if !batch.exists() {
                 self.done.orphans += batch.letters.len() as u64;
                 self.bar.inc(batch.letters.len() as u64);
                 continue;
@@ -210,6 +219,7 @@ impl Replay<'_> {
                 .await?;
             if replayed {
                 self.done.replayed += 1;
+                self.done.idle += u64::from(batch.standing == Standing::Idle);
                 untold = true;
             } else {
                 self.done.gone += 1;

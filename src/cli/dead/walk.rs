@@ -8,14 +8,25 @@ use crate::event::EntryId;
 use crate::store::dead::DeadLetter;
 use crate::store::{Store, StoreError};
 
+/// How it is with the webhook of a dead letter.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Standing {
+    /// It was deleted, or is another one under the same id.
+    Deleted,
+    /// It gets nothing at present: inactive, or disabled by Pombo.
+    Idle,
+    /// It gets its deliveries.
+    Delivers,
+}
+
 /// Some dead letters of one webhook, oldest first.
 pub struct Batch {
     /// The webhook's shard.
     pub shard: u16,
     /// The webhook's uid.
     pub uid: String,
-    /// Whether the webhook still exists, as the one that it was.
-    pub exists: bool,
+    /// How it is with the webhook.
+    pub standing: Standing,
     /// Those that match; may be none.
     pub letters: Vec<DeadLetter>,
     /// Those that cannot be read.
@@ -40,7 +51,14 @@ struct Present {
     newest: EntryId,
     size: BatchSize,
     /// Known once a letter was read, for it names the webhook.
-    exists: Option<bool>,
+    standing: Option<Standing>,
+}
+
+impl Batch {
+    /// Whether the webhook still exists, as the one that it was.
+    pub fn exists(&self) -> bool {
+        self.standing != Standing::Deleted
+    }
 }
 
 impl<'a> Walk<'a> {
@@ -99,19 +117,24 @@ impl<'a> Walk<'a> {
                 }
             }
             letters.retain(|letter| letter.id <= present.newest);
-            if let (None, Some(first)) = (present.exists, letters.first()) {
+            if let (None, Some(first)) = (present.standing, letters.first()) {
                 let id = first.ending.webhook_id.as_str();
                 if self.webhooks.as_ref().is_some_and(|ids| !ids.contains(id)) {
                     continue;
                 }
                 let webhook = self.store.webhook(id).await?;
-                present.exists = Some(webhook.is_some_and(|found| found.uid == present.uid));
+                let webhook = webhook.filter(|found| found.uid == present.uid);
+                present.standing = Some(match webhook {
+                    None => Standing::Deleted,
+                    Some(webhook) if webhook.delivers() => Standing::Delivers,
+                    Some(_) => Standing::Idle,
+                });
             }
             letters.retain(|letter| self.filter.matches(letter));
             let batch = Batch {
                 shard: present.shard,
                 uid: present.uid.clone(),
-                exists: present.exists.unwrap_or(false),
+                standing: present.standing.unwrap_or(Standing::Deleted),
                 letters,
                 unreadable,
             };
@@ -137,7 +160,7 @@ impl<'a> Walk<'a> {
                     after: EntryId::MIN,
                     newest,
                     size: BatchSize::new(),
-                    exists: None,
+                    standing: None,
                 });
                 return Ok(true);
             }

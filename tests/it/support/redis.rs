@@ -5,11 +5,14 @@ use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 
 use redis::aio::MultiplexedConnection;
-use redis::{Client, Cmd, FromRedisValue, Pipeline, Value};
+use redis::{AsyncConnectionConfig, Client, Cmd, FromRedisValue, Pipeline, Value};
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
 use super::wait::until;
+
+/// How long a test's own command may take.
+const PATIENCE: std::time::Duration = std::time::Duration::from_secs(30);
 
 /// The consumer group of the daemon.
 pub const GROUP: &str = "pombo";
@@ -138,8 +141,12 @@ impl Redis {
 
     /// A connection of the test's own.
     pub async fn connection(&self) -> Result<MultiplexedConnection, redis::RedisError> {
+        // The library gives up after half a second by default, and a busy machine can take longer than that.
+        let patient = AsyncConnectionConfig::new()
+            .set_connection_timeout(Some(PATIENCE))
+            .set_response_timeout(Some(PATIENCE));
         Client::open(self.url())?
-            .get_multiplexed_async_connection()
+            .get_multiplexed_async_connection_with_config(&patient)
             .await
     }
 
