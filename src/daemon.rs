@@ -193,6 +193,7 @@ impl Daemon {
         background.spawn(watch_link(
             store.link().clone(),
             readiness.clone(),
+            metrics.clone(),
             ended.clone(),
         ));
         {
@@ -220,18 +221,25 @@ impl Daemon {
     }
 }
 
-/// Keeps readiness and log in step with the link.
-async fn watch_link(link: Link, readiness: Readiness, ended: CancellationToken) {
+/// Keeps readiness, metric and log in step with the link to the daemon's own Redis.
+async fn watch_link(
+    link: Link,
+    readiness: Readiness,
+    metrics: Arc<Metrics>,
+    ended: CancellationToken,
+) {
     let state = StateLog::new("the connection to Redis");
     let mut watch = link.watch();
     loop {
         match &*watch.borrow_and_update() {
             LinkState::Up(_) => {
+                metrics.redis_up.set(1);
                 readiness.set(readiness::REDIS, Ok(()));
                 state.well();
             }
             LinkState::Starting => {}
             LinkState::Down(reason) => {
+                metrics.redis_up.set(0);
                 readiness.set(readiness::REDIS, Err(reason.clone()));
                 state.trouble("down", reason);
             }

@@ -121,7 +121,7 @@ pub struct Metrics {
     /// Redis commands that failed, by what they were for; the label is one of the store's own
     /// constants.
     pub redis_errors_total: IntCounterVec,
-    /// 1 while the last command to Redis succeeded, else 0.
+    /// 1 while the daemon's own Redis answers, else 0. Those of sources show in `source_stopped`.
     pub redis_up: IntGauge,
     /// Times that Redis came back as another server (restarted or failed over), so that memory was
     /// dropped and all recovered.

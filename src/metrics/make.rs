@@ -210,7 +210,10 @@ pub(super) fn metrics(registry: &Registry) -> Metrics {
             disabled: webhooks.with_label_values(&["disabled"]),
         },
         redis_errors_total,
-        redis_up: gauge("pombo_redis_up", "1 while Redis answers, else 0."),
+        redis_up: gauge(
+            "pombo_redis_up",
+            "1 while the Redis that holds the state of Pombo answers, else 0.",
+        ),
         redis_generations_total: counter(
             "pombo_redis_generations_total",
             "Times that Redis came back as another server, by a restart or a failover.",

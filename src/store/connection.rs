@@ -256,8 +256,6 @@ impl Link {
     }
 
     fn publish(&self, state: LinkState) {
-        let up = matches!(state, LinkState::Up(_));
-        self.inner.metrics.redis_up.set(i64::from(up));
         self.inner.state.send_if_modified(|old| {
             let changed = *old != state;
             *old = state;

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use pombo::webhook::{Ordering, RateLimit, WebhookSpec};
+use tokio::time::Instant;
 
 use crate::support::pombo::World;
 use crate::support::receiver::{Answer, Gate, Received, Receiver, Step};
@@ -26,14 +27,20 @@ async fn a_rate_limit_is_never_beaten_and_not_wasted() {
     let url = receiver.url("/");
     let webhook = world.webhooks.make("w", &url, &["*"], limited).await;
     let pombo = world.config.start().await;
+    let start = Instant::now();
     world.redis.events("e", "a.b", EVENTS).await;
     let received = receiver.wait_for(EVENTS).await;
-    // On its way a request can be held up and the next one not: what that may seem to add is one in this time.
-    let jitter = 0.02;
-    for from in 0..EVENTS {
-        for to in from..EVENTS {
-            let span = (received[to].at - received[from].at).as_secs_f64();
-            let allowed = BURST as f64 + RATE * (span + jitter);
+    for (count, one) in received.iter().enumerate() {
+        let since = (one.at - start).as_secs_f64();
+        let allowed = BURST as f64 + RATE * since;
+        assert!(count as f64 <= allowed, "{count} within {since} s");
+    }
+    // In any stretch of time, too. One that was held up on its way seems to be too close to the next, by this at most.
+    let held_up = 0.2;
+    for (from, first) in received.iter().enumerate() {
+        for (to, last) in received.iter().enumerate().skip(from) {
+            let span = (last.at - first.at).as_secs_f64();
+            let allowed = BURST as f64 + RATE * (span + held_up);
             let sent = (to - from + 1) as f64;
             assert!(sent <= allowed, "{sent} within {span} s");
         }
@@ -41,7 +48,7 @@ async fn a_rate_limit_is_never_beaten_and_not_wasted() {
     let whole = (received[EVENTS - 1].at - received[0].at).as_secs_f64();
     let best = (EVENTS - BURST) as f64 / RATE;
     println!("{EVENTS} requests took {whole:.3} s, at best {best:.3} s");
-    assert!(whole >= best - jitter && whole < best + 0.3, "{whole}");
+    assert!(whole < best + 0.5, "{whole}");
     let waited = pombo.metric("pombo_rate_limited_seconds_total", &[]).await;
     assert!(waited > 0.5 * best && waited < best + 0.5, "{waited}");
     until(

@@ -293,6 +293,50 @@ async fn a_source_on_another_redis_is_read_and_acknowledged_there() {
 }
 
 #[tokio::test]
+async fn while_the_redis_of_one_source_is_away_the_others_are_read_and_then_it_goes_on() {
+    let mut elsewhere = Redis::durable().await;
+    let sources = format!(
+        "[[sources]]\nstream = \"events\"\n[[sources]]\nstream = \"away\"\nurl = {:?}",
+        elsewhere.url()
+    );
+    let (world, receiver) = (World::with(&sources).await, Receiver::start().await);
+    world.webhooks.all("w", &receiver.url("/")).await;
+    let pombo = world.config.start().await;
+    let event = |id: &'static str| [("id", id), ("type", "a.b"), ("payload", "1")];
+    elsewhere.add("away", &event("a1")).await;
+    receiver.wait_for(1).await;
+    elsewhere.settled("away").await;
+    elsewhere.kill();
+    let page = pombo.wait_for_readyz(|page| page.status == 503).await;
+    assert!(
+        page.body.contains(r#""name":"redis","met":true"#),
+        "{page:?}"
+    );
+    assert!(
+        page.body
+            .contains("1 of 2 source streams are not being read"),
+        "{page:?}"
+    );
+    assert_eq!(
+        pombo.metric("pombo_redis_up", &[]).await,
+        1.0,
+        "Pombo's own"
+    );
+    world.redis.event("e1", "a.b", "1").await;
+    receiver.wait_for(2).await;
+    world.redis.settled("events").await;
+
+    elsewhere.restart().await;
+    elsewhere.add("away", &event("a2")).await;
+    receiver.wait_for(3).await;
+    elsewhere.settled("away").await;
+    pombo.wait_ready().await;
+    assert_eq!(ids(&receiver.received()), ["a1", "a2", "e1"]);
+    let reading = [("source", "away")];
+    assert_eq!(pombo.metric("pombo_source_stopped", &reading).await, 0.0);
+}
+
+#[tokio::test]
 async fn reading_starts_at_the_beginning_or_with_what_is_new_as_the_settings_say() {
     let sources =
         "[[sources]]\nstream = \"a\"\nstart = \"0\"\n[[sources]]\nstream = \"b\"\nstart = \"$\"";

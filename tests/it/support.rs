@@ -1,7 +1,7 @@
 //! What the tests stand on.
 
 // Not every test uses everything that a receiver can do.
-#![allow(dead_code, unused_imports)]
+#![allow(dead_code)]
 
 pub mod dns;
 pub mod pombo;

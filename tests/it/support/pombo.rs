@@ -16,7 +16,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use toml::Table;
 
-pub use observed::{Metrics, Observed, Page};
+pub use observed::{Metrics, Observed};
 pub use process::Process;
 pub use webhooks::{SECRET, Webhooks, webhook};
 
