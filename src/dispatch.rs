@@ -498,8 +498,9 @@ impl Dispatch {
                     Ok(due) => {
                         for (uid, _) in due {
                             let uid: Arc<str> = Arc::from(uid);
-                            if !self.lanes(shard).contains_key(&uid) {
-                                self.agenda.put(shard, uid, 0);
+                            match self.lanes(shard).get(&uid) {
+                                Some(lane) => lane.wake(),
+                                None => self.agenda.put(shard, uid, 0),
                             }
                         }
                     }

@@ -162,6 +162,7 @@ impl Reader {
             .await?
             .unwrap_or(EntryId::MIN);
         let (table, settled) = Table::new(mark);
+        self.counted = None;
         let mut acknowledger = tokio::spawn(acknowledge::acknowledge(acknowledge::Parts {
             stream: self.parts.stream.clone(),
             table: table.clone(),
@@ -175,8 +176,10 @@ impl Reader {
         if read.is_ok() {
             // Stopped: what was read is finished by the lanes, and acknowledged as it settles.
             let _ = (&mut acknowledger).await;
+        } else if !self.parts.era.token().is_cancelled() {
+            // At the end of an era it ends by itself, after the acknowledgement of what is settled.
+            acknowledger.abort();
         }
-        acknowledger.abort();
         read
     }
 
@@ -238,7 +241,6 @@ impl Reader {
             self.counted = None;
         }
         let mut connected = self.parts.stream.link().blocking(BLOCK, generation).await?;
-        self.look(generation).await?;
         let mut after = EntryId::MIN;
         loop {
             let count = self.count.min(self.parts.settings.read_count);
@@ -250,12 +252,16 @@ impl Reader {
             let Some(last) = pending.last().map(RawEntryOf::id) else {
                 break;
             };
+            // What a read was handed whose reply was lost: given to this group, and counted by nobody yet.
+            let unknown = pending.iter().filter(|entry| !table.knows(entry.id()));
+            self.read_since += unknown.count() as u64;
             self.hand_out(table, pending, generation).await?;
             after = last;
             if !self.gate(generation).await {
                 return Ok(());
             }
         }
+        self.look(generation).await?;
         self.parts
             .progress
             .send_modify(|state| state.reading = true);

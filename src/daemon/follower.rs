@@ -108,6 +108,7 @@ impl Follower {
                             wakes: position.wakes,
                             ..found
                         };
+                        self.freshness.now(&self.clock);
                         break;
                     }
                     Err(error) => {

@@ -84,9 +84,9 @@ impl TakenBudget {
     }
 
     fn after(&self, give_back: impl FnOnce()) {
-        let was_full = self.is_full();
         give_back();
-        if was_full && !self.is_full() {
+        // Whether it was full before cannot be told: others take and give back in the same moment.
+        if !self.is_full() {
             self.freed.notify_waiters();
         }
     }
@@ -143,5 +143,28 @@ mod tests {
         tokio::task::yield_now().await;
         drop(permit);
         waiter.await.unwrap();
+    }
+
+    #[test]
+    fn room_that_is_made_while_the_last_is_taken_is_not_overlooked() {
+        let budget = TakenBudget::new(2, usize::MAX);
+        let (give, given) = std::sync::mpsc::channel::<TakenPermit>();
+        let dropper = std::thread::spawn(move || given.into_iter().for_each(drop));
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_time()
+            .build()
+            .unwrap();
+        runtime.block_on(async {
+            for _ in 0..10_000 {
+                while let Some(permit) = budget.take(1) {
+                    give.send(permit).unwrap();
+                }
+                tokio::time::timeout(std::time::Duration::from_secs(20), budget.room())
+                    .await
+                    .unwrap();
+            }
+        });
+        drop(give);
+        dropper.join().unwrap();
     }
 }

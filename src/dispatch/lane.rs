@@ -290,7 +290,11 @@ impl Lane {
         }
         if self.handle.take_woken() {
             self.more = true;
-            self.touched = true;
+            if !self.touched {
+                // It was made for an offer, and has never looked what else there is.
+                self.touched = true;
+                self.retry_known(0);
+            }
             // A replay may have made something due that the known schedule does not show.
             self.idle_since = None;
         }

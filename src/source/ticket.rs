@@ -89,6 +89,11 @@ impl Table {
         )
     }
 
+    /// Whether `id` was entered and is not acknowledged yet, whatever became of it.
+    pub fn knows(&self, id: EntryId) -> bool {
+        self.entries().states.contains_key(&id)
+    }
+
     /// Removes entries whose acknowledgement Redis has confirmed.
     pub fn acknowledged(&self, ids: &[EntryId]) {
         let mut entries = self.entries();

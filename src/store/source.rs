@@ -90,17 +90,18 @@ impl SourceStream {
     ///
     /// Whatever keeps Redis from answering; permissions.
     pub async fn ensure_group(&self, start: Start, generation: u64) -> Result<bool, StoreError> {
-        let from = match (self.mark(generation).await?, start) {
-            (Some(mark), _) => mark.to_string(),
-            (None, Start::Beginning) => "0".to_owned(),
-            (None, Start::New) => "$".to_owned(),
+        let mark = self.mark(generation).await?;
+        let from = match (mark, start) {
+            (Some(mark), _) => mark,
+            (None, Start::Beginning) => EntryId::MIN,
+            (None, Start::New) => self.end(generation).await?,
         };
         let mut command = redis::cmd("XGROUP");
         command
             .arg("CREATE")
             .arg(&self.stream)
             .arg(GROUP)
-            .arg(&from)
+            .arg(from.to_string())
             .arg("MKSTREAM");
         match self
             .link
@@ -108,10 +109,29 @@ impl SourceStream {
             .command("create the consumer group", command)
             .await
         {
+            Ok(_) if mark.is_none() => {
+                // If it is lost before anything was read, it is made again where it began.
+                self.acknowledge(&[], Some(from), generation).await?;
+                Ok(true)
+            }
             Ok(_) => Ok(true),
             Err(StoreError::Denied { detail, .. }) if detail.contains("BUSYGROUP") => Ok(false),
             Err(error) => Err(error),
         }
+    }
+
+    /// The last entry of the stream.
+    async fn end(&self, generation: u64) -> Result<EntryId, StoreError> {
+        let mut command = redis::cmd("XREVRANGE");
+        command.arg(&self.stream).arg("+").arg("-");
+        command.arg("COUNT").arg(1);
+        let reply = self
+            .link
+            .connection_of(generation)?
+            .command("find the end of a source", command)
+            .await?;
+        let last = value::entries(reply)?;
+        Ok(last.first().map_or(EntryId::MIN, |entry| entry.id))
     }
 
     /// Reads entries that are pending since an earlier read, after `after`. Those without fields were trimmed.

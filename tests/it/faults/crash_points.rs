@@ -19,7 +19,7 @@ use crate::support::redis::Redis;
 use crate::support::wait::until;
 
 /// How many crash points one run of the tests takes; `POMBO_CRASH_POINTS=all` takes every one.
-const POINTS: usize = 60;
+const POINTS: usize = 120;
 const SEED: u64 = 1;
 /// Scenarios side by side, each with a Redis of its own.
 const WORKERS: usize = 3;
