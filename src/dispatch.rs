@@ -10,7 +10,9 @@ pub(crate) mod handle;
 pub mod http_client;
 mod lane;
 pub mod limiter;
+mod notify;
 mod settle;
+mod upkeep;
 
 use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -32,21 +34,16 @@ use crate::clock::Clock;
 use crate::event::{EntryId, Event};
 use crate::membership::Era;
 use crate::metrics::Metrics;
-use crate::registry::{Registered, Registry, Replaced};
+use crate::registry::{Registered, Registry};
 use crate::settings::Settings;
 use crate::source::ticket::Share;
-use crate::store::dead::Dropped;
 use crate::store::lane::{LaneKeys, PAUSED_DUE_MS};
-use crate::store::notices::Notice;
 use crate::store::queue::Removal;
-use crate::store::webhooks::Put;
 use crate::store::{Store, StoreError};
 use crate::webhook;
 
 /// Offers that may wait in a lane's inbox; the budget of taken deliveries is the real bound.
 const INBOX: usize = 4_096;
-/// How often one owned shard is asked for work that no wake-up told of.
-const SWEEP_EVERY: Duration = Duration::from_secs(3);
 /// A lane that ended without parking (a panic, a webhook that cannot be called) is made again after this.
 const AGAIN: Duration = Duration::from_secs(5);
 
@@ -385,212 +382,6 @@ impl Dispatch {
             // The settler ends only with the era; the lane does too.
             lane.removal_done(id);
         }
-    }
-
-    /// A webhook changed: its lane is told, its queue looked at or cleared.
-    pub fn webhook_replaced(self: &Arc<Dispatch>, change: &Replaced) {
-        let (before, after) = (&change.before, &change.after);
-        if let Some(before) = before {
-            let same = after.as_ref().is_some_and(|after| after.uid == before.uid);
-            let handle = self.lanes(before.shard).get(&before.uid).cloned();
-            if let Some(handle) = handle {
-                handle.change();
-            }
-            if !same && self.era.owned(before.shard).is_some() {
-                let (dispatch, shard, uid) = (self.clone(), before.shard, before.uid.clone());
-                self.tasks
-                    .spawn(async move { dispatch.clear_when_idle(shard, uid).await });
-            }
-        }
-        if let Some(after) = after {
-            let resumed = after.webhook.delivers()
-                && before
-                    .as_ref()
-                    .is_none_or(|before| !before.webhook.delivers());
-            if resumed {
-                self.wake(after.shard, &after.uid);
-            }
-        }
-    }
-
-    /// Clears the queue of a deleted webhook once its lane is gone.
-    async fn clear_when_idle(&self, shard: u16, uid: Arc<str>) {
-        loop {
-            if self.era.token().is_cancelled() {
-                return;
-            }
-            let busy = self.lanes(shard).contains_key(&uid);
-            if !busy {
-                match self.clear(shard, &uid).await {
-                    Ok(()) => return,
-                    Err(error) if self.era.ends_with(&error) => return,
-                    Err(error) => {
-                        tracing::debug!(%error, "clearing a deleted webhook's queue is tried again")
-                    }
-                }
-            }
-            tokio::time::sleep(Duration::from_millis(200)).await;
-        }
-    }
-
-    async fn clear(&self, shard: u16, uid: &str) -> Result<(), StoreError> {
-        self.agenda.remove(uid);
-        self.limiters
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .remove(uid);
-        self.buried().retain(|(_, buried)| **buried != *uid);
-        self.store.remove_lane(shard, uid).await?;
-        self.store.forget_gone(uid).await
-    }
-
-    /// Makes lanes when their time comes, until the era is over.
-    pub async fn alarm(self: Arc<Dispatch>) {
-        loop {
-            let now_ms = self.clock.unix_ms();
-            for (shard, uid) in self.agenda.take_due(now_ms) {
-                if self.registry.by_uid(&uid).is_some() {
-                    self.wake(shard, &uid);
-                } else {
-                    self.resolve_unknown(shard, uid).await;
-                }
-            }
-            let next = self.agenda.next();
-            let wait = next.map_or(Duration::from_secs(60), |due| {
-                Duration::from_millis(due.saturating_sub(self.clock.unix_ms()).clamp(1, 60_000))
-            });
-            tokio::select! {
-                _ = self.era.ended() => return,
-                () = self.agenda.changed() => {}
-                () = tokio::time::sleep(wait) => {}
-            }
-        }
-    }
-
-    /// Work of a webhook that the registry does not know: deleted (its keys go), or newer than the registry.
-    async fn resolve_unknown(&self, shard: u16, uid: Arc<str>) {
-        let again = match self.store.all_webhooks().await {
-            Ok((webhooks, errors)) => {
-                let known = webhooks.iter().any(|webhook| webhook.uid == *uid);
-                // While some webhook cannot be read, this may be its queue.
-                if !known && errors.is_empty() {
-                    self.clear(shard, &uid).await.is_err()
-                } else {
-                    true
-                }
-            }
-            Err(_) => true,
-        };
-        if again {
-            self.agenda.put(shard, uid, self.soon() + 60_000);
-        }
-    }
-
-    /// Looks for work that no wake-up told of, one owned shard after the other, until the era is over.
-    pub async fn sweep(self: Arc<Dispatch>) {
-        loop {
-            for shard in self.era.owned_shards() {
-                tokio::select! {
-                    _ = self.era.ended() => return,
-                    () = tokio::time::sleep(SWEEP_EVERY) => {}
-                }
-                match self.store.due_by(shard, self.clock.unix_ms()).await {
-                    Ok(due) => {
-                        for (uid, _) in due {
-                            let uid: Arc<str> = Arc::from(uid);
-                            match self.lanes(shard).get(&uid) {
-                                Some(lane) => lane.wake(),
-                                None => self.agenda.put(shard, uid, 0),
-                            }
-                        }
-                    }
-                    Err(error) => tracing::debug!(%error, "sweeping a shard is tried again"),
-                }
-            }
-            if self.era.owned_shards().is_empty() {
-                tokio::select! {
-                    _ = self.era.ended() => return,
-                    () = tokio::time::sleep(SWEEP_EVERY) => {}
-                }
-            }
-        }
-    }
-
-    /// Disables a webhook, unless it was changed since.
-    fn disable(self: &Arc<Dispatch>, registered: &Arc<Registered>, reason: &'static str) {
-        let (dispatch, registered) = (self.clone(), registered.clone());
-        self.tasks.spawn(async move {
-            let now_ms = dispatch.clock.unix_ms();
-            let mut webhook = registered.webhook.clone();
-            webhook.disabled = Some(webhook::Disabled {
-                reason: reason.to_owned(),
-                at_ms: now_ms,
-            });
-            webhook.updated_ms = now_ms;
-            let (id, tenant) = (webhook.spec.id.clone(), webhook.spec.tenant.clone());
-            match dispatch.store.put_webhook(&webhook).await {
-                Ok(Put::Version(_)) => {
-                    tracing::warn!(webhook_id = %id, reason, "a webhook was disabled");
-                    dispatch.announce(
-                        "webhook_disabled",
-                        &registered,
-                        format!("webhook {id} of {tenant}: {reason}"),
-                    );
-                }
-                Ok(Put::Conflict) => {}
-                Err(error) => {
-                    tracing::error!(webhook_id = %id, %error, "a webhook could not be disabled")
-                }
-            }
-        });
-    }
-
-    /// Older dead letters fell out: counted, logged and announced.
-    pub(crate) fn dead_letters_dropped(
-        self: &Arc<Dispatch>,
-        registered: &Arc<Registered>,
-        dropped: Dropped,
-    ) {
-        for (cause, count) in [("count", dropped.by_count), ("age", dropped.by_age)] {
-            if count > 0 {
-                self.metrics.dead_letters_dropped(cause, count);
-                let id = &registered.webhook.spec.id;
-                tracing::error!(webhook_id = %id, count, cause, "dead letters fell out of their bound and are lost");
-                self.announce(
-                    "dead_letters_dropped",
-                    registered,
-                    format!(
-                        "{count} dead letters of webhook {id} fell out of their bound by {cause}"
-                    ),
-                );
-            }
-        }
-    }
-
-    /// Announces something about a webhook on the notices stream, as best it can.
-    pub(crate) fn announce(
-        self: &Arc<Dispatch>,
-        kind: &'static str,
-        registered: &Arc<Registered>,
-        detail: String,
-    ) {
-        let spec = &registered.webhook.spec;
-        let notice = Notice {
-            kind,
-            tenant: Some(spec.tenant.clone()),
-            webhook_id: Some(spec.id.clone()),
-            detail,
-        };
-        let dispatch = self.clone();
-        self.tasks.spawn(async move {
-            let (now_ms, most) = (
-                dispatch.clock.unix_ms(),
-                dispatch.settings.notices.max_count,
-            );
-            if let Err(error) = dispatch.store.announce(&notice, now_ms, most).await {
-                tracing::warn!(%error, kind, "a notice could not be announced");
-            }
-        });
     }
 
     fn is_draining(&self) -> bool {

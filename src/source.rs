@@ -7,6 +7,7 @@
 
 pub mod acknowledge;
 pub mod ticket;
+mod upkeep;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -36,8 +37,6 @@ const READ_BYTES: usize = 8 * 1024 * 1024;
 const LOOK_EVERY: Duration = Duration::from_secs(5);
 /// How often entries that are pending but in nobody's hands are looked for, and how long they must have been pending.
 const RECONCILE_EVERY: Duration = Duration::from_secs(10);
-const RECONCILE_IDLE: Duration = Duration::from_secs(5);
-const RECONCILE_COUNT: usize = 500;
 /// The pause after an error, at first and at most.
 const AGAIN_FIRST: Duration = Duration::from_millis(50);
 const AGAIN_LONGEST: Duration = Duration::from_secs(2);
@@ -429,66 +428,6 @@ impl Reader {
             }
         }
         Ok(())
-    }
-
-    /// Finds entries that are pending but in nobody's hands: broken tickets, and what a read of an earlier owner was
-    /// handed after its end.
-    async fn reconcile(&mut self, table: &Arc<Table>, generation: u64) -> Result<(), StoreError> {
-        let mut start = EntryId::MIN;
-        loop {
-            let pending = self
-                .parts
-                .stream
-                .pending(RECONCILE_IDLE, start, RECONCILE_COUNT, generation)
-                .await?;
-            let Some(last) = pending.last() else {
-                return Ok(());
-            };
-            start = last.id.next();
-            let full = pending.len() == RECONCILE_COUNT;
-            let lost: Vec<EntryId> = pending
-                .iter()
-                .map(|entry| entry.id)
-                .filter(|id| !table.holds(*id))
-                .collect();
-            if !lost.is_empty() {
-                tracing::warn!(stream = %self.name, entries = lost.len(), "pending entries in nobody's hands are read again");
-                let entries = self.parts.stream.read_by_id(&lost, generation).await?;
-                self.hand_out(table, entries, generation).await?;
-            }
-            if !full {
-                return Ok(());
-            }
-        }
-    }
-
-    /// Looks how far the group is, and whether its counter has passed entries that were never read.
-    async fn look(&mut self, generation: u64) -> Result<(), StoreError> {
-        let progress = self.parts.stream.progress(generation).await?;
-        self.looked_at = Some(Instant::now());
-        self.parts.progress.send_modify(|state| {
-            state.lag_entries = progress.lag_entries;
-            state.oldest_unread_ms = progress.oldest_unread_ms;
-        });
-        let skipped = match (self.counted, progress.entries_read) {
-            (Some(before), Some(now)) => now.saturating_sub(before).saturating_sub(self.read_since),
-            // At the first look: what was lost while nobody read.
-            _ => progress.lost,
-        };
-        if skipped > 0 {
-            self.lost(skipped, "trimmed by the platform before they were read");
-        }
-        self.counted = progress.entries_read;
-        self.read_since = 0;
-        Ok(())
-    }
-
-    fn lost(&self, count: u64, how: &str) {
-        self.parts.metrics.lost.inc_by(count);
-        tracing::error!(
-            stream = %self.name, count,
-            "events were lost: {how}; raise the bound of the platform's trimming, or use trim = \"acknowledged\""
-        );
     }
 }
 

@@ -36,6 +36,8 @@ pub struct Store {
     link: Link,
     keys: Keys,
     shards: u16,
+    /// Most deliveries that a webhook's queue may hold.
+    most_queued: u64,
 }
 
 impl Store {
@@ -53,6 +55,7 @@ impl Store {
             link: Link::new(&settings.redis.server, &settings.redis, clock, metrics)?,
             keys: Keys::new(&settings.redis.prefix),
             shards: settings.ownership.shards,
+            most_queued: settings.queue.max_deliveries,
         })
     }
 

@@ -8,6 +8,7 @@
 
 mod flight;
 mod read;
+mod rest;
 mod write;
 
 use std::collections::{HashMap, HashSet, VecDeque};
@@ -24,6 +25,7 @@ use tokio::time::Instant;
 
 use self::flight::{Flight, Landed};
 use self::read::Read;
+use self::rest::Shown;
 use self::write::Write;
 use super::Dispatch;
 use super::attempt::Prepared;
@@ -32,10 +34,9 @@ use super::handle::{LaneHandle, Offer};
 use super::limiter::Limiter;
 use crate::delivery::Tries;
 use crate::event::{EntryId, Event};
-use crate::metrics::Metrics;
 use crate::registry::Registered;
 use crate::source::ticket::Share;
-use crate::store::lane::{LaneKeys, Parked};
+use crate::store::lane::LaneKeys;
 use crate::webhook::Ordering;
 
 /// How long a taken delivery may wait for its start before it is stored.
@@ -48,10 +49,6 @@ const LINGER: Duration = Duration::from_secs(1);
 const NAP: Duration = Duration::from_secs(5);
 /// How often a lane that was denied a part of the shared in-flight cap looks again.
 const RECHECK: Duration = Duration::from_millis(50);
-/// The shortest time for which a lane waits for something that is late already.
-const SOON: Duration = Duration::from_millis(1);
-/// Waits are cut to this: what is due later is parked anyway, and an instant too far away cannot be written down.
-const FAR_MS: u64 = 3_600_000;
 /// The pause before a store that failed is tried again.
 const STORE_AGAIN: Duration = Duration::from_millis(200);
 
@@ -403,169 +400,6 @@ impl Lane {
     fn holds(&self, now_ms: u64) -> bool {
         self.hold_ms > now_ms
     }
-
-    /// Opens the lane for offers, or closes it.
-    fn adjust_open(&mut self) {
-        let now_ms = self.dispatch.clock.unix_ms();
-        let waiting = self.token_at.is_some() || self.denied || self.holds(now_ms);
-        let oldest = self
-            .launched
-            .front()
-            .map(|(started, _)| started.elapsed())
-            .unwrap_or_default();
-        let caught_up = !self.more && self.ready.is_empty() && self.reading.is_none();
-        let open = self.may_send()
-            && !self.fifo
-            && caught_up
-            && !waiting
-            && self.unstored.is_empty()
-            && (self.handle.is_open() || (self.taken.is_empty() && oldest <= TAKEN_UNSTARTED));
-        self.handle.set_open(open);
-        let state = match (open, self.holds(now_ms)) {
-            (true, _) => State::Open,
-            (false, false) => State::Behind,
-            (false, true) => State::Held,
-        };
-        self.shown.set(&self.dispatch.metrics, Some(state));
-    }
-
-    /// When the lane must look again; `None` if it has nothing to wait for and may end.
-    fn next_deadline(&mut self) -> Option<Instant> {
-        let now = Instant::now();
-        let now_ms = self.dispatch.clock.unix_ms();
-        let at = |ms: u64| now + Duration::from_millis(ms.saturating_sub(now_ms).min(FAR_MS));
-        let mut deadline: Option<Instant> = None;
-        let mut until =
-            |other: Instant| deadline = Some(deadline.map_or(other, |known| known.min(other)));
-        if let Some(taken) = self.taken.front() {
-            until((taken.since + TAKEN_UNSTARTED).max(now + SOON));
-        }
-        for unstored in &self.unstored {
-            until(unstored.store_after.max(now + SOON));
-        }
-        if let Some((started, _)) = self.launched.front() {
-            until(*started + TAKEN_IN_FLIGHT);
-        }
-        if let Some((_, token)) = self.token_at.filter(|(_, token)| *token > now) {
-            until(token);
-        }
-        if self.denied {
-            until(now + RECHECK);
-        }
-        if !self.flying.is_empty()
-            || !self.writing.is_empty()
-            || self.reading.is_some()
-            || self.handle.unsettled() > 0
-        {
-            // Their own completion wakes the lane; the nap bounds what a missed signal could cost.
-            until(now + NAP);
-        }
-        if deadline.is_some() {
-            self.idle_since = None;
-        }
-        let busy = deadline.is_some();
-        let mut until =
-            |other: Instant| deadline = Some(deadline.map_or(other, |known| known.min(other)));
-        if (self.more || self.next_retry_ms.is_some_and(|due| due <= now_ms))
-            && self.read_after > now
-            && self.may_send()
-        {
-            until(self.read_after);
-        }
-        if !self.may_send() {
-            // Nothing can be started; an invalid daemon looks again until its era ends or a beat succeeds.
-            if !self.paused && !self.deleted && !self.draining {
-                until(now + RECHECK);
-            }
-            return deadline;
-        }
-        // What is known to come within a nap is worth waiting for; the rest is parked.
-        let mut soonest = self.next_retry_ms.filter(|due| *due > now_ms);
-        if let Some((_, not_before)) = self.ready.front() {
-            soonest = Some(soonest.map_or(*not_before, |known| known.min(*not_before)));
-        }
-        let soonest = match (soonest, self.holds(now_ms)) {
-            (Some(due), true) => Some(due.max(self.hold_ms)),
-            (None, true) => Some(self.hold_ms),
-            (due, false) => due,
-        };
-        match soonest {
-            Some(due) if at(due) <= now + NAP || busy => {
-                until(at(due).max(now + Duration::from_millis(1)))
-            }
-            Some(_) => {}
-            None if busy => {}
-            None => {
-                let since = *self.idle_since.get_or_insert(now);
-                if now < since + LINGER {
-                    until(since + LINGER);
-                }
-            }
-        }
-        deadline
-    }
-
-    /// Parks and ends, unless something came up. True if the lane is over.
-    async fn try_to_end(&mut self) -> bool {
-        if self.deleted {
-            return self
-                .dispatch
-                .end_lane(&self.keys, &self.handle, &self.offers, None);
-        }
-        let mut due = None;
-        if self.touched {
-            let first_ready = self.ready.iter().filter_map(|(held, _)| match held.home {
-                Home::Queue(id) if held.tries.is_none() => Some(id.previous()),
-                _ => None,
-            });
-            let cursor = if self.fifo {
-                EntryId::MIN
-            } else {
-                first_ready.min().unwrap_or(self.cursor).min(self.cursor)
-            };
-            let head_due = match self.ready.front() {
-                Some((_, not_before)) if self.fifo => *not_before,
-                _ => 0,
-            };
-            let parked = Parked {
-                hold_ms: self.hold_ms.max(head_due),
-                cursor,
-            };
-            let now_ms = self.dispatch.clock.unix_ms();
-            let generation = self.dispatch.era.generation;
-            match self
-                .dispatch
-                .store
-                .park(&self.keys, parked, self.paused, now_ms, generation)
-                .await
-            {
-                Ok(next) => due = next,
-                Err(error) => {
-                    if !self.dispatch.era.ends_with(&error) {
-                        tracing::debug!(%error, "parking a lane is tried again");
-                        tokio::time::sleep(STORE_AGAIN).await;
-                    }
-                    return false;
-                }
-            }
-            let now_ms = self.dispatch.clock.unix_ms();
-            if due.is_some_and(|due| due <= now_ms) && self.may_send() {
-                // Work came in while the lane was about to sleep; an emptied queue was removed with its ids.
-                self.forget_ready();
-                self.cursor = EntryId::MIN;
-                self.more = true;
-                self.next_retry_ms = Some(0);
-                self.idle_since = None;
-                return false;
-            }
-            if due.is_none() {
-                self.cursor = EntryId::MIN;
-                self.touched = false;
-            }
-        }
-        self.dispatch
-            .end_lane(&self.keys, &self.handle, &self.offers, due)
-    }
 }
 
 impl Drop for Lane {
@@ -573,33 +407,6 @@ impl Drop for Lane {
         self.handle.set_open(false);
         self.shown.set(&self.dispatch.metrics, None);
         self.dispatch.lane_dropped(&self.keys, &self.handle);
-    }
-}
-
-/// A lane's state, as `pombo_lanes` counts it.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum State {
-    Open,
-    Behind,
-    Held,
-}
-
-/// The state under which the lane is counted.
-struct Shown(Option<State>);
-
-impl Shown {
-    fn set(&mut self, metrics: &Metrics, state: Option<State>) {
-        if self.0 == state {
-            return;
-        }
-        let gauge = |state| match state {
-            State::Open => &metrics.lanes.open,
-            State::Behind => &metrics.lanes.behind,
-            State::Held => &metrics.lanes.held,
-        };
-        self.0.map(gauge).inspect(|gauge| gauge.dec());
-        state.map(gauge).inspect(|gauge| gauge.inc());
-        self.0 = state;
     }
 }
 

@@ -6,7 +6,9 @@
 //! [`Link::keep`]. When the server found then is not the same one (another run id or replication id), the *generation*
 //! rises: what was stored or acknowledged under the old one may be gone, so that all state in memory is void.
 
-use std::path::Path;
+mod client;
+mod info;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -14,14 +16,14 @@ use std::time::Duration;
 use arc_swap::ArcSwapOption;
 use deadpool_redis::{Manager, Pool};
 use redis::aio::MultiplexedConnection;
-use redis::{
-    AsyncConnectionConfig, Client, ClientTlsConfig, Cmd, ConnectionInfo, IntoConnectionInfo,
-    Pipeline, TlsCertificates, Value,
-};
+use redis::{AsyncConnectionConfig, Client, Cmd, Pipeline, Value};
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
-use super::error::{Refusal, StoreError};
+use self::client::client;
+use self::info::read_info;
+pub use self::info::{Identity, ServerFacts};
+use super::error::StoreError;
 use super::value;
 use crate::clock::Clock;
 use crate::metrics::Metrics;
@@ -34,34 +36,6 @@ const RECONNECT_FIRST: Duration = Duration::from_millis(50);
 const RECONNECT_LONGEST: Duration = Duration::from_secs(2);
 /// What a blocking read may take beyond its BLOCK before its connection is given up.
 const BLOCK_MARGIN: Duration = Duration::from_secs(3);
-
-/// Which server this is: equal identities share a history.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Identity {
-    run_id: String,
-    replication_id: String,
-}
-
-/// What INFO tells of a server that boot checks and readiness use.
-#[derive(Debug, Clone)]
-pub struct ServerFacts {
-    /// Which server this is.
-    pub identity: Identity,
-    /// `redis_version`, such as `7.0.15`.
-    pub version: String,
-    /// `maxmemory_policy`, such as `noeviction`.
-    pub eviction_policy: String,
-    /// Whether the append-only file is on.
-    pub append_only: bool,
-    /// Whether the server has ever saved a snapshot or has changes to save. Managed services hide the settings; this
-    /// is what INFO shows of them.
-    pub snapshots: bool,
-    /// `used_memory`, bytes.
-    pub used_memory: u64,
-    /// `maxmemory`, bytes; 0 is no limit.
-    pub max_memory: u64,
-    refusal: Option<Refusal>,
-}
 
 /// The state of a link, for readiness and the log.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -478,112 +452,5 @@ fn first_error(operation: &'static str, replies: &[Value]) -> Result<(), StoreEr
     match replies.iter().find_map(value::server_error) {
         Some((code, detail)) => Err(StoreError::from_code(operation, &code, &detail)),
         None => Ok(()),
-    }
-}
-
-fn client(server: &RedisServer) -> Result<Client, StoreError> {
-    let denied = |detail: String| StoreError::Denied {
-        operation: "set up the connection",
-        detail,
-    };
-    // The library's own error could quote the URL, which may hold a password.
-    let mut info: ConnectionInfo = server
-        .url
-        .expose()
-        .into_connection_info()
-        .map_err(|error| denied(format!("redis.url is not usable ({})", error.category())))?;
-    let mut login = info.redis_settings().clone();
-    if let Some(username) = &server.username {
-        login = login.set_username(username);
-    }
-    if let Some(password) = &server.password {
-        login = login.set_password(password.expose());
-    }
-    if let Some(database) = server.database {
-        login = login.set_db(database);
-    }
-    info = info.set_redis_settings(login.set_lib_name("pombo", env!("CARGO_PKG_VERSION")));
-    let read = |path: &Path| {
-        std::fs::read(path)
-            .map_err(|error| denied(format!("cannot read {}: {error}", path.display())))
-    };
-    let root_cert = server.ca_file.as_deref().map(read).transpose()?;
-    let client_tls = match (&server.client_certificate_file, &server.client_key_file) {
-        (Some(certificate), Some(key)) => Some(ClientTlsConfig {
-            client_cert: read(certificate)?,
-            client_key: read(key)?,
-        }),
-        _ => None,
-    };
-    let opened = if root_cert.is_some() || client_tls.is_some() {
-        Client::build_with_tls(
-            info,
-            TlsCertificates {
-                client_tls,
-                root_cert,
-            },
-        )
-    } else {
-        Client::open(info)
-    };
-    opened.map_err(|error| {
-        denied(format!(
-            "the connection settings are not usable ({})",
-            error.category()
-        ))
-    })
-}
-
-fn read_info(info: &str) -> ServerFacts {
-    let field = |name: &str| {
-        info.lines()
-            .find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))
-            .unwrap_or_default()
-            .trim()
-    };
-    let refusal = if field("loading") == "1" {
-        Some(Refusal::Loading)
-    } else if field("role") == "slave" {
-        Some(Refusal::ReadOnly)
-    } else {
-        None
-    };
-    ServerFacts {
-        identity: Identity {
-            run_id: field("run_id").to_owned(),
-            replication_id: field("master_replid").to_owned(),
-        },
-        version: field("redis_version").to_owned(),
-        eviction_policy: field("maxmemory_policy").to_owned(),
-        append_only: field("aof_enabled") == "1",
-        snapshots: field("rdb_saves")
-            .parse::<u64>()
-            .is_ok_and(|saves| saves > 0),
-        used_memory: field("used_memory").parse().unwrap_or(0),
-        max_memory: field("maxmemory").parse().unwrap_or(0),
-        refusal,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn info_is_read_by_whole_field_names() {
-        let facts = read_info(
-            "# Server\r\nredis_version:7.0.15\r\nrun_id:abc\r\nused_memory_human:1M\r\nused_memory:1048576\r\n\
-             maxmemory:0\r\nmaxmemory_policy:noeviction\r\nloading:0\r\nrole:master\r\nmaster_replid:def\r\n\
-             aof_enabled:1\r\n",
-        );
-        assert_eq!(facts.version, "7.0.15");
-        assert_eq!(facts.used_memory, 1_048_576);
-        assert!(facts.append_only && !facts.snapshots && facts.refusal.is_none());
-    }
-
-    #[test]
-    fn a_replica_and_a_loading_server_are_not_ready() {
-        assert_eq!(read_info("role:slave\r\n").refusal, Some(Refusal::ReadOnly));
-        assert_eq!(read_info("loading:1\r\n").refusal, Some(Refusal::Loading));
     }
 }

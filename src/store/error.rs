@@ -69,6 +69,9 @@ pub enum StoreError {
         /// The shard that was asked for.
         shard: u16,
     },
+    /// The webhook's queue is at its bound (`queue.max_deliveries`); nothing was changed.
+    #[error("the queue is full")]
+    QueueFull,
     /// The server behind the connection is not the one that the caller's state came from.
     #[error("Redis was restarted or failed over; what was in memory is void")]
     Replaced,

@@ -83,6 +83,8 @@ fn written(reply: &Value, shard: u16) -> Result<Written, StoreError> {
     match reply {
         Value::SimpleString(word) if word == "FENCED" => Err(StoreError::Fenced { shard }),
         Value::BulkString(word) if word == b"FENCED" => Err(StoreError::Fenced { shard }),
+        Value::SimpleString(word) if word == "FULL" => Err(StoreError::QueueFull),
+        Value::BulkString(word) if word == b"FULL" => Err(StoreError::QueueFull),
         Value::SimpleString(word) if word == "GONE" => Ok(Written::Gone),
         Value::BulkString(word) if word == b"GONE" => Ok(Written::Gone),
         _ => Ok(Written::Done),
@@ -347,7 +349,8 @@ impl Store {
     ///
     /// # Errors
     ///
-    /// [`StoreError::Fenced`] and nothing is stored; after [`StoreError::Unavailable`] it may have been.
+    /// [`StoreError::Fenced`] or [`StoreError::QueueFull`] and nothing is stored; after [`StoreError::Unavailable`] it
+    /// may have been.
     pub async fn store(
         &self,
         lane: &LaneKeys,
@@ -365,7 +368,8 @@ impl Store {
             .key(self.keys().due(shard))
             .arg(lane.owner.as_bytes())
             .arg(uid.as_bytes())
-            .number(batch.len() as u64);
+            .number(batch.len() as u64)
+            .number(self.most_queued);
         for storing in batch {
             call = call
                 .arg(

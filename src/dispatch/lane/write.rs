@@ -182,6 +182,11 @@ impl Lane {
                     }
                 }
             }
+            Write::Stored(batch, Err(StoreError::QueueFull)) => {
+                for (held, _) in batch {
+                    self.bury(held, DeadReason::QueueFull, None);
+                }
+            }
             Write::Stored(batch, Err(error)) => {
                 self.refused(&error);
                 if self.draining {

@@ -2,16 +2,19 @@
 -- STORE: gives deliveries that were only taken a home of their own in their webhook's queue.
 --
 -- KEYS   1 owner  2 queue  3 retry  4 tries  5 due   (of one shard and one webhook)
--- ARGV   1 this daemon's owner value  2 uid  3 number of deliveries
+-- ARGV   1 this daemon's owner value  2 uid  3 number of deliveries  4 most deliveries that the queue may hold
 --        then for each: when its next attempt is due (Unix ms; '' = unscheduled, it is due as soon as the queue gets
 --        there), its tries as JSON ('' = none), the number of fields and values, the fields and values
 --        last: now (Unix ms)
--- RETURN 'FENCED' and nothing changed, or the list of new queue ids, in order.
+-- RETURN 'FENCED' or 'FULL' (they do not fit) and nothing changed, or the list of new queue ids, in order.
 -- Not allow-oom: a full Redis refuses it whole, and the source stays the home.
 if redis.call('GET', KEYS[1]) ~= ARGV[1] then
   return 'FENCED'
 end
-local ids, at, first = {}, 4, nil
+if redis.call('XLEN', KEYS[2]) + tonumber(ARGV[3]) > tonumber(ARGV[4]) then
+  return 'FULL'
+end
+local ids, at, first = {}, 5, nil
 local now = ARGV[#ARGV]
 for n = 1, tonumber(ARGV[3]) do
   local due, tries, count = ARGV[at], ARGV[at + 1], tonumber(ARGV[at + 2])

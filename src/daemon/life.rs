@@ -1,0 +1,352 @@
+//! One era after another: joining, everything that lives as long as an era, and its end.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use super::DaemonError;
+use super::follower::{self, Follower, Freshness};
+use super::sampler::Sampler;
+use super::sources::{ConfiguredSource, Sources, SourcesState};
+use crate::clock::Clock;
+use crate::dispatch::http_client::HttpClient;
+use crate::dispatch::{self, Dispatch};
+use crate::fanout::Fanout;
+use crate::logging::StateLog;
+use crate::membership::{Ending, Era, Membership};
+use crate::metrics::Metrics;
+use crate::readiness::{self, Readiness};
+use crate::registry::Registry;
+use crate::settings::Settings;
+use crate::source::Gate;
+use crate::store::{Store, StoreError};
+
+/// The pause before an era that could not begin is tried again, at first and at most.
+const AGAIN_FIRST: Duration = Duration::from_millis(50);
+const AGAIN_LONGEST: Duration = Duration::from_secs(2);
+/// What is left of the grace for acknowledging and releasing once the lanes are cut off.
+const CLOSING: Duration = Duration::from_secs(2);
+
+/// One era after another.
+pub(super) struct Life {
+    pub settings: Arc<Settings>,
+    pub clock: Clock,
+    pub metrics: Arc<Metrics>,
+    pub readiness: Readiness,
+    pub store: Store,
+    pub sources: Vec<ConfiguredSource>,
+    pub http: Arc<HttpClient>,
+    pub stop: CancellationToken,
+}
+
+impl Life {
+    pub(super) async fn run(&self) -> Result<(), DaemonError> {
+        let name = self.settings.instance.name.clone();
+        let lease = self.settings.ownership.lease;
+        let mut membership = Membership::new(self.store.clone(), self.clock.clone(), name, lease);
+        let beginning = StateLog::new("beginning");
+        let mut pause = AGAIN_FIRST;
+        let mut warned = false;
+        while !self.stop.is_cancelled() {
+            let begun = tokio::select! {
+                () = self.stop.cancelled() => return Ok(()),
+                begun = self.begin(&mut membership, &mut warned) => begun,
+            };
+            match begun {
+                Ok(Ok(era)) => {
+                    beginning.well();
+                    pause = AGAIN_FIRST;
+                    match self.live(&mut membership, era).await {
+                        Ending::Stopped => return Ok(()),
+                        Ending::Deposed => {
+                            tracing::error!("another daemon deposed this one; it joins anew")
+                        }
+                        Ending::Replaced => {
+                            tracing::warn!(
+                                "Redis was restarted or failed over; what was in memory is void"
+                            );
+                        }
+                    }
+                }
+                Ok(Err(unfit)) => return Err(unfit.into()),
+                Err(error) => {
+                    beginning.trouble("failed", &error);
+                    self.readiness
+                        .set(readiness::OWNERSHIP, Err(error.to_string()));
+                    tokio::select! {
+                        () = self.stop.cancelled() => return Ok(()),
+                        () = tokio::time::sleep(pause) => {}
+                    }
+                    pause = (pause * 2).min(AGAIN_LONGEST);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Checks that Redis fits, and joins.
+    async fn begin(
+        &self,
+        membership: &mut Membership,
+        warned: &mut bool,
+    ) -> Result<Result<Arc<Era>, crate::store::meta::Unfit>, StoreError> {
+        // Until the first connection there is nothing to try; the link tells of what keeps it.
+        while self.store.link().connection().is_err() {
+            // By looking: a connection that was lost and made again at once changes no state that could be waited for.
+            tokio::time::sleep(AGAIN_FIRST).await;
+        }
+        match self.store.check_boot().await? {
+            Err(unfit) => return Ok(Err(unfit)),
+            Ok(warnings) if !*warned => {
+                *warned = true;
+                warnings
+                    .iter()
+                    .for_each(|warning| tracing::warn!("{warning}"));
+            }
+            Ok(_) => {}
+        }
+        membership.join().await.map(Ok)
+    }
+
+    /// Everything that lives as long as an era.
+    async fn live(&self, membership: &mut Membership, era: Arc<Era>) -> Ending {
+        let registry = Arc::new(Registry::new(self.store.shards()));
+        let position = match follower::load(&self.store, &registry, None).await {
+            Ok(position) => position,
+            Err(error) => return self.could_not_begin(&era, &error).await,
+        };
+        let dispatch = Dispatch::new(dispatch::Parts {
+            store: self.store.clone(),
+            settings: self.settings.clone(),
+            clock: self.clock.clone(),
+            metrics: self.metrics.clone(),
+            era: era.clone(),
+            registry: registry.clone(),
+            http: self.http.clone(),
+        });
+        if let Err(error) = dispatch.adopt(&era.owned_shards()).await {
+            return self.could_not_begin(&era, &error).await;
+        }
+        let owned = era.owned_shards().len();
+        self.metrics
+            .shards_owned
+            .set(i64::try_from(owned).unwrap_or(i64::MAX));
+        self.readiness.set(readiness::OWNERSHIP, Ok(()));
+        self.readiness.set(readiness::REGISTRY, Ok(()));
+        tracing::info!(
+            shards = owned,
+            webhooks = registry.counts().all(),
+            "this daemon has joined"
+        );
+
+        let freshness = Arc::new(Freshness::default());
+        let (gate, gated) = watch::channel(Gate::Open);
+        let (live, alive) = watch::channel(era.joined.clone());
+        let (sources_state, sources_watch) = watch::channel(SourcesState::default());
+        let stop_reading = CancellationToken::new();
+        let fanout = Fanout::new(
+            self.store.clone(),
+            self.settings.clone(),
+            self.clock.clone(),
+            self.metrics.clone(),
+            era.clone(),
+            registry.clone(),
+            dispatch.clone(),
+        );
+        let mut tasks = JoinSet::new();
+        tasks.spawn(dispatch.clone().alarm());
+        tasks.spawn(dispatch.clone().sweep());
+        tasks.spawn(
+            Follower {
+                store: self.store.clone(),
+                registry: registry.clone(),
+                dispatch: dispatch.clone(),
+                era: era.clone(),
+                clock: self.clock.clone(),
+                freshness: freshness.clone(),
+            }
+            .run(position),
+        );
+        tasks.spawn(
+            Sampler {
+                store: self.store.clone(),
+                settings: self.settings.clone(),
+                metrics: self.metrics.clone(),
+                clock: self.clock.clone(),
+                era: era.clone(),
+                dispatch: dispatch.clone(),
+                registry: registry.clone(),
+                freshness,
+                gate,
+            }
+            .run(),
+        );
+        tasks.spawn(watch_sources(
+            sources_watch,
+            self.sources.len(),
+            self.readiness.clone(),
+            era.clone(),
+        ));
+        let mut reading = tokio::spawn(
+            Sources {
+                store: self.store.clone(),
+                settings: self.settings.clone(),
+                configured: self.sources.clone(),
+                metrics: self.metrics.clone(),
+                clock: self.clock.clone(),
+                era: era.clone(),
+                fanout,
+                dispatch: dispatch.clone(),
+                gate: gated,
+                live: alive,
+                stop: stop_reading.clone(),
+                state: sources_state,
+            }
+            .run(),
+        );
+
+        let mut stopped = false;
+        tokio::select! {
+            () = self.keep_beating(membership, &era, &dispatch, &live) => {}
+            () = self.stop.cancelled() => stopped = true,
+            Some(ended) = tasks.join_next() => {
+                // They end with the era; before that, only by a panic. Beginning anew from Redis is always right.
+                if let Err(error) = ended {
+                    tracing::error!(%error, "a task of the daemon failed; it begins anew");
+                }
+                era.end(Ending::Replaced);
+            }
+        }
+        let mut ending = Ending::Stopped;
+        if stopped {
+            tracing::info!("stopping: no more events are read, what is in flight is finished");
+            self.readiness
+                .set(readiness::SOURCES, Err("the daemon is stopping".to_owned()));
+            stop_reading.cancel();
+            let deadline = tokio::time::Instant::now() + self.settings.shutdown.grace;
+            let finished = tokio::select! {
+                finished = tokio::time::timeout_at(deadline, async {
+                    dispatch.drain().await;
+                    let _ = (&mut reading).await;
+                }) => finished.is_ok(),
+                () = self.keep_beating(membership, &era, &dispatch, &live) => false,
+            };
+            if !finished {
+                tracing::warn!(
+                    "the grace is over; what is still in flight will be delivered again"
+                );
+            }
+            let left = tokio::time::timeout(CLOSING, membership.leave(&era)).await;
+            if !matches!(left, Ok(Ok(()))) {
+                tracing::warn!(
+                    "ownership could not be released; others take over when the lease runs out"
+                );
+            }
+            era.end(Ending::Stopped);
+        } else {
+            ending = match era.ended().await {
+                Ending::Stopped => Ending::Replaced,
+                ending => ending,
+            };
+            self.readiness
+                .set(readiness::OWNERSHIP, Err("joining anew".to_owned()));
+        }
+        reading.abort();
+        tasks.shutdown().await;
+        self.metrics.shards_owned.set(0);
+        ending
+    }
+
+    async fn could_not_begin(&self, era: &Era, error: &StoreError) -> Ending {
+        tracing::warn!(%error, "the daemon could not begin; it tries again");
+        era.end(Ending::Replaced);
+        tokio::time::sleep(AGAIN_LONGEST / 4).await;
+        Ending::Replaced
+    }
+
+    /// Beats until the era is over.
+    async fn keep_beating(
+        &self,
+        membership: &mut Membership,
+        era: &Arc<Era>,
+        dispatch: &Arc<Dispatch>,
+        live: &watch::Sender<Vec<String>>,
+    ) {
+        let state = StateLog::new("the beat");
+        let mut generation = self.store.link().watch();
+        loop {
+            tokio::select! {
+                _ = era.ended() => return,
+                () = tokio::time::sleep(membership.beat_every()) => {}
+                // A new connection may lead to another server: found out at once, not with the next beat.
+                Ok(()) = generation.changed() => {}
+            }
+            if self.store.link().generation() != era.generation {
+                era.end(Ending::Replaced);
+                return;
+            }
+            let before = era.owned_shards();
+            match membership.beat(era).await {
+                Ok(listed) => {
+                    state.well();
+                    live.send_replace(listed);
+                    let claimed: Vec<u16> = era
+                        .owned_shards()
+                        .into_iter()
+                        .filter(|shard| !before.contains(shard))
+                        .collect();
+                    if !claimed.is_empty() {
+                        self.metrics
+                            .shards_owned
+                            .set(i64::try_from(before.len() + claimed.len()).unwrap_or(i64::MAX));
+                        tracing::info!(shards = claimed.len(), "shards were taken over");
+                        if let Err(error) = dispatch.adopt(&claimed).await {
+                            // Its sweep finds what is due; what is due later is found when it is.
+                            tracing::warn!(%error, "the work of shards that were taken over could not be read whole");
+                        }
+                    }
+                }
+                Err(error) => {
+                    if era.ends_with(&error) {
+                        return;
+                    }
+                    self.metrics.beats_missed_total.inc();
+                    state.trouble("missed", &error);
+                    // Sooner than the next beat: validity is running out.
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                }
+            }
+        }
+    }
+}
+
+/// Keeps readiness in step with the sources.
+async fn watch_sources(
+    mut state: watch::Receiver<SourcesState>,
+    configured: usize,
+    readiness: Readiness,
+    era: Arc<Era>,
+) {
+    loop {
+        let now = state.borrow_and_update().clone();
+        let condition = if now.looked_at < configured {
+            Err("not all sources have been looked at yet".to_owned())
+        } else if now.reading < now.owned {
+            Err(format!(
+                "{} of {} source streams are not being read",
+                now.owned - now.reading,
+                now.owned
+            ))
+        } else {
+            Ok(())
+        };
+        readiness.set(readiness::SOURCES, condition);
+        tokio::select! {
+            _ = era.ended() => return,
+            changed = state.changed() => if changed.is_err() { return },
+        }
+    }
+}

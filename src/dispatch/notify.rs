@@ -1,0 +1,93 @@
+//! What the lanes do to a webhook as a whole, and what the platform is told of it.
+
+use std::sync::Arc;
+
+use super::Dispatch;
+use crate::registry::Registered;
+use crate::store::dead::Dropped;
+use crate::store::notices::Notice;
+use crate::store::webhooks::Put;
+use crate::webhook;
+
+impl Dispatch {
+    /// Disables a webhook, unless it was changed since.
+    pub(super) fn disable(
+        self: &Arc<Dispatch>,
+        registered: &Arc<Registered>,
+        reason: &'static str,
+    ) {
+        let (dispatch, registered) = (self.clone(), registered.clone());
+        self.tasks.spawn(async move {
+            let now_ms = dispatch.clock.unix_ms();
+            let mut webhook = registered.webhook.clone();
+            webhook.disabled = Some(webhook::Disabled {
+                reason: reason.to_owned(),
+                at_ms: now_ms,
+            });
+            webhook.updated_ms = now_ms;
+            let (id, tenant) = (webhook.spec.id.clone(), webhook.spec.tenant.clone());
+            match dispatch.store.put_webhook(&webhook).await {
+                Ok(Put::Version(_)) => {
+                    tracing::warn!(webhook_id = %id, reason, "a webhook was disabled");
+                    dispatch.announce(
+                        "webhook_disabled",
+                        &registered,
+                        format!("webhook {id} of {tenant}: {reason}"),
+                    );
+                }
+                Ok(Put::Conflict) => {}
+                Err(error) => {
+                    tracing::error!(webhook_id = %id, %error, "a webhook could not be disabled")
+                }
+            }
+        });
+    }
+
+    /// Older dead letters fell out: counted, logged and announced.
+    pub(crate) fn dead_letters_dropped(
+        self: &Arc<Dispatch>,
+        registered: &Arc<Registered>,
+        dropped: Dropped,
+    ) {
+        for (cause, count) in [("count", dropped.by_count), ("age", dropped.by_age)] {
+            if count > 0 {
+                self.metrics.dead_letters_dropped(cause, count);
+                let id = &registered.webhook.spec.id;
+                tracing::error!(webhook_id = %id, count, cause, "dead letters fell out of their bound and are lost");
+                self.announce(
+                    "dead_letters_dropped",
+                    registered,
+                    format!(
+                        "{count} dead letters of webhook {id} fell out of their bound by {cause}"
+                    ),
+                );
+            }
+        }
+    }
+
+    /// Announces something about a webhook on the notices stream, as best it can.
+    pub(crate) fn announce(
+        self: &Arc<Dispatch>,
+        kind: &'static str,
+        registered: &Arc<Registered>,
+        detail: String,
+    ) {
+        let spec = &registered.webhook.spec;
+        let notice = Notice {
+            kind,
+            tenant: Some(spec.tenant.clone()),
+            webhook_id: Some(spec.id.clone()),
+            detail,
+        };
+        let dispatch = self.clone();
+        self.tasks.spawn(async move {
+            let (now_ms, most) = (
+                dispatch.clock.unix_ms(),
+                dispatch.settings.notices.max_count,
+            );
+            if let Err(error) = dispatch.store.announce(&notice, now_ms, most).await {
+                tracing::warn!(%error, kind, "a notice could not be announced");
+            }
+        });
+    }
+}

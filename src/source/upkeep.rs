@@ -1,0 +1,81 @@
+//! What a reader looks after beside its reads: entries in nobody's hands, how far the group is, and what was lost.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::Reader;
+use super::ticket::Table;
+use crate::event::EntryId;
+use crate::store::StoreError;
+
+/// How long entries must have been pending before they are taken to be in nobody's hands.
+const RECONCILE_IDLE: Duration = Duration::from_secs(5);
+const RECONCILE_COUNT: usize = 500;
+
+impl Reader {
+    /// Finds entries that are pending but in nobody's hands: broken tickets, and what a read of an earlier owner was
+    /// handed after its end.
+    pub(super) async fn reconcile(
+        &mut self,
+        table: &Arc<Table>,
+        generation: u64,
+    ) -> Result<(), StoreError> {
+        let mut start = EntryId::MIN;
+        loop {
+            let pending = self
+                .parts
+                .stream
+                .pending(RECONCILE_IDLE, start, RECONCILE_COUNT, generation)
+                .await?;
+            let Some(last) = pending.last() else {
+                return Ok(());
+            };
+            start = last.id.next();
+            let full = pending.len() == RECONCILE_COUNT;
+            let lost: Vec<EntryId> = pending
+                .iter()
+                .map(|entry| entry.id)
+                .filter(|id| !table.holds(*id))
+                .collect();
+            if !lost.is_empty() {
+                tracing::warn!(stream = %self.name, entries = lost.len(), "pending entries in nobody's hands are read again");
+                let entries = self.parts.stream.read_by_id(&lost, generation).await?;
+                self.hand_out(table, entries, generation).await?;
+            }
+            if !full {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Looks how far the group is, and whether its counter has passed entries that were never read.
+    pub(super) async fn look(&mut self, generation: u64) -> Result<(), StoreError> {
+        let progress = self.parts.stream.progress(generation).await?;
+        self.looked_at = Some(Instant::now());
+        self.parts.progress.send_modify(|state| {
+            state.lag_entries = progress.lag_entries;
+            state.oldest_unread_ms = progress.oldest_unread_ms;
+        });
+        let skipped = match (self.counted, progress.entries_read) {
+            (Some(before), Some(now)) => now.saturating_sub(before).saturating_sub(self.read_since),
+            // At the first look: what was lost while nobody read.
+            _ => progress.lost,
+        };
+        if skipped > 0 {
+            self.lost(skipped, "trimmed by the platform before they were read");
+        }
+        self.counted = progress.entries_read;
+        self.read_since = 0;
+        Ok(())
+    }
+
+    pub(super) fn lost(&self, count: u64, how: &str) {
+        self.parts.metrics.lost.inc_by(count);
+        tracing::error!(
+            stream = %self.name, count,
+            "events were lost: {how}; raise the bound of the platform's trimming, or use trim = \"acknowledged\""
+        );
+    }
+}
