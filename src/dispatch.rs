@@ -160,7 +160,7 @@ impl Dispatch {
     /// # Errors
     ///
     /// Whatever keeps Redis from answering.
-    pub async fn adopt(&self, shards: &[u16]) -> Result<(), StoreError> {
+    pub async fn adopt(self: &Arc<Dispatch>, shards: &[u16]) -> Result<(), StoreError> {
         for shard in shards {
             for (uid, due_ms) in self.store.all_due(*shard).await? {
                 let due_ms = match self.registry.by_uid(&uid) {
@@ -379,8 +379,8 @@ impl Dispatch {
             })
             .is_err()
         {
-            // The settler ends only with the era; the lane does too.
-            lane.removal_done(id);
+            // Without its settler an era cannot go on: beginning anew from what is stored is always right.
+            self.era.end(crate::membership::Ending::Replaced);
         }
     }
 

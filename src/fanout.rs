@@ -26,8 +26,9 @@ use crate::store::{Store, StoreError};
 
 /// How long an offer waits for room among the taken deliveries before it is queued instead.
 const ROOM_WITHIN: Duration = Duration::from_millis(250);
-/// Deliveries that may wait for their shard's writer, over all shards; the reader of a source waits beyond that.
-const MOST_WAITING: usize = 20_000;
+/// What may wait for the writers of all shards, in KiB, each delivery counting for one at least; the reader of a source
+/// waits beyond that.
+const MOST_WAITING_KIB: u32 = 32 * 1024;
 /// Most deliveries and bytes of one batch. A transaction holds up everybody else on the server while it runs.
 const BATCH: usize = 500;
 const BATCH_BYTES: usize = 2 * 1024 * 1024;
@@ -90,7 +91,7 @@ impl Fanout {
                     waiting: Mutex::default(),
                 })
                 .collect(),
-            room: Arc::new(Semaphore::new(MOST_WAITING)),
+            room: Arc::new(Semaphore::new(MOST_WAITING_KIB as usize)),
             state: StateLog::severe("queueing of deliveries"),
             store,
             settings,
@@ -130,8 +131,11 @@ impl Fanout {
     }
 
     async fn queue(self: &Arc<Fanout>, to: Arc<Registered>, event: Arc<Event>, share: Share) {
+        let kib = u32::try_from(event.payload.len() / 1024 + 1)
+            .unwrap_or(u32::MAX)
+            .min(MOST_WAITING_KIB);
         // The semaphore is never closed; were it, the dropped share would keep the event pending.
-        let Ok(permit) = self.room.clone().acquire_owned().await else {
+        let Ok(permit) = self.room.clone().acquire_many_owned(kib).await else {
             return;
         };
         let shard = to.shard;
@@ -163,7 +167,7 @@ impl Fanout {
 
     /// Whether nothing waits for a writer.
     pub fn is_idle(&self) -> bool {
-        self.room.available_permits() == MOST_WAITING
+        self.room.available_permits() == MOST_WAITING_KIB as usize
     }
 
     /// Queues what waits for `shard`, batch after batch, until nothing does.

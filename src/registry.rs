@@ -93,13 +93,19 @@ impl Registry {
         })
     }
 
-    /// Replaces everything. Returns what each id that changed stood for and stands for.
-    pub fn load(&self, webhooks: Vec<Webhook>) -> Vec<Replaced> {
+    /// Replaces everything but the webhooks of the ids `kept`, which exist and could not be read. Returns what each id
+    /// that changed stood for and stands for.
+    pub fn load(&self, webhooks: Vec<Webhook>, kept: &[String]) -> Vec<Replaced> {
         let mut fresh = Index::default();
         for webhook in webhooks {
             fresh.insert(self.registered(webhook));
         }
         let mut index = self.write();
+        for id in kept {
+            if let Some(known) = index.by_id.get(id) {
+                fresh.insert(known.clone());
+            }
+        }
         let mut replaced = Vec::new();
         for (id, before) in &index.by_id {
             let after = fresh.by_id.get(id).cloned();
@@ -288,10 +294,13 @@ mod tests {
     #[test]
     fn a_webhook_that_matches_in_two_ways_is_found_once() {
         let registry = Registry::new(64);
-        registry.load(vec![
-            webhook("a", "u1", 1, &["x.y", "x.*", "*"]),
-            webhook("b", "u2", 1, &["x.y", "x.y"]),
-        ]);
+        registry.load(
+            vec![
+                webhook("a", "u1", 1, &["x.y", "x.*", "*"]),
+                webhook("b", "u2", 1, &["x.y", "x.y"]),
+            ],
+            &[],
+        );
         assert_eq!(found(&registry, "x.y"), ["a", "b"]);
         assert_eq!(found(&registry, "z"), ["a"]);
     }
@@ -299,7 +308,7 @@ mod tests {
     #[test]
     fn a_deleted_webhook_is_found_no_more_and_its_successor_is() {
         let registry = Registry::new(64);
-        registry.load(vec![webhook("a", "u1", 3, &["x"])]);
+        registry.load(vec![webhook("a", "u1", 3, &["x"])], &[]);
         assert!(registry.apply("a", None).after.is_none());
         assert!(found(&registry, "x").is_empty() && registry.by_uid("u1").is_none());
         registry.apply("a", Some(webhook("a", "u2", 1, &["x"])));
@@ -317,16 +326,22 @@ mod tests {
     #[test]
     fn a_reload_tells_what_changed_and_nothing_else() {
         let registry = Registry::new(64);
-        registry.load(vec![
-            webhook("a", "u1", 1, &["x"]),
-            webhook("b", "u2", 1, &["x"]),
-            webhook("c", "u3", 1, &["x"]),
-        ]);
-        let replaced = registry.load(vec![
-            webhook("a", "u1", 1, &["x"]),
-            webhook("b", "u2", 2, &["x"]),
-            webhook("d", "u4", 1, &["x"]),
-        ]);
+        registry.load(
+            vec![
+                webhook("a", "u1", 1, &["x"]),
+                webhook("b", "u2", 1, &["x"]),
+                webhook("c", "u3", 1, &["x"]),
+            ],
+            &[],
+        );
+        let replaced = registry.load(
+            vec![
+                webhook("a", "u1", 1, &["x"]),
+                webhook("b", "u2", 2, &["x"]),
+                webhook("d", "u4", 1, &["x"]),
+            ],
+            &[],
+        );
         let mut ids: Vec<&str> = replaced
             .iter()
             .map(|change| {
@@ -343,5 +358,14 @@ mod tests {
             .collect();
         ids.sort_unstable();
         assert_eq!(ids, ["b", "c", "d"]);
+    }
+
+    #[test]
+    fn a_webhook_that_cannot_be_read_any_more_stays_as_it_was_known() {
+        let registry = Registry::new(64);
+        registry.load(vec![webhook("a", "u1", 1, &["x"])], &[]);
+        let replaced = registry.load(Vec::new(), &["a".to_owned(), "never-known".to_owned()]);
+        assert!(replaced.is_empty());
+        assert_eq!(found(&registry, "x"), ["a"]);
     }
 }

@@ -212,7 +212,7 @@ impl Apply<'_> {
         if prune {
             let kept: HashSet<&str> = self.declared.iter().map(|spec| &*spec.id).collect();
             let (webhooks, unreadable) = self.store.all_webhooks().await?;
-            for error in unreadable {
+            for (_, error) in unreadable {
                 writeln!(errors, "warning: {error}; it is left as it is")?;
             }
             let others = webhooks

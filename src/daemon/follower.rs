@@ -68,10 +68,11 @@ pub async fn load(
 ) -> Result<Position, StoreError> {
     let position = store.change_position().await?;
     let (webhooks, unreadable) = store.all_webhooks().await?;
-    for error in unreadable {
-        tracing::error!(%error, "a webhook is left out");
+    for (_, error) in &unreadable {
+        tracing::error!(%error, "a webhook is left as it was known, or out");
     }
-    let replaced = registry.load(webhooks);
+    let kept: Vec<String> = unreadable.into_iter().map(|(id, _)| id).collect();
+    let replaced = registry.load(webhooks, &kept);
     if let Some(dispatch) = dispatch {
         replaced
             .iter()

@@ -27,7 +27,9 @@ use crate::store::{Store, StoreError};
 /// The pause before an era that could not begin is tried again, at first and at most.
 const AGAIN_FIRST: Duration = Duration::from_millis(50);
 const AGAIN_LONGEST: Duration = Duration::from_secs(2);
-/// What is left of the grace for acknowledging and releasing once the lanes are cut off.
+/// The pause after a beat that failed.
+const BEAT_AGAIN: Duration = Duration::from_millis(200);
+/// What acknowledging and releasing may take beyond the grace, once the lanes are cut off.
 const CLOSING: Duration = Duration::from_secs(2);
 
 /// One era after another.
@@ -277,10 +279,11 @@ impl Life {
     ) {
         let state = StateLog::new("the beat");
         let mut generation = self.store.link().watch();
+        let mut pause = membership.beat_every();
         loop {
             tokio::select! {
                 _ = era.ended() => return,
-                () = tokio::time::sleep(membership.beat_every()) => {}
+                () = tokio::time::sleep(pause) => {}
                 // A new connection may lead to another server: found out at once, not with the next beat.
                 Ok(()) = generation.changed() => {}
             }
@@ -291,6 +294,7 @@ impl Life {
             let before = era.owned_shards();
             match membership.beat(era).await {
                 Ok(listed) => {
+                    pause = membership.beat_every();
                     state.well();
                     live.send_replace(listed);
                     let claimed: Vec<u16> = era
@@ -316,7 +320,7 @@ impl Life {
                     self.metrics.beats_missed_total.inc();
                     state.trouble("missed", &error);
                     // Sooner than the next beat: validity is running out.
-                    tokio::time::sleep(Duration::from_millis(100)).await;
+                    pause = BEAT_AGAIN;
                 }
             }
         }

@@ -13,7 +13,7 @@ use crate::metrics::Metrics;
 use crate::registry::Registry;
 use crate::settings::Settings;
 use crate::source::Gate;
-use crate::store::dead::Sizes;
+use crate::store::dead::{Dropped, Sizes};
 use crate::store::{Store, StoreError};
 
 /// How often queues and memory are measured.
@@ -103,15 +103,29 @@ impl Sampler {
                 .flatten()
                 .min();
         }
-        let mut dead = 0;
+        let (mut dead, now_ms) = (0, self.clock.unix_ms());
         for chunk in self.dispatch.with_dead_letters().chunks(CHUNK) {
-            dead += self.store.dead_counts(chunk).await?.iter().sum::<u64>();
+            let counts = self
+                .store
+                .dead_counts(chunk, now_ms, &self.settings.dead_letters)
+                .await?;
+            for ((_, uid), (kept, aged)) in chunk.iter().zip(counts) {
+                dead += kept;
+                if aged > 0
+                    && let Some(registered) = self.registry.by_uid(uid)
+                {
+                    let dropped = Dropped {
+                        by_count: 0,
+                        by_age: aged,
+                    };
+                    self.dispatch.dead_letters_dropped(&registered, dropped);
+                }
+            }
         }
         let number = |count: u64| i64::try_from(count).unwrap_or(i64::MAX);
         self.metrics.queue_deliveries.set(number(sizes.waiting));
         self.metrics.retry_deliveries.set(number(sizes.scheduled));
         self.metrics.dead_letters_stored.set(number(dead));
-        let now_ms = self.clock.unix_ms();
         let age = sizes
             .oldest_ms
             .map_or(0, |oldest| now_ms.saturating_sub(oldest));

@@ -279,6 +279,11 @@ impl Lane {
 
     /// Takes up wake-ups and changes of the webhook.
     fn look_around(&mut self) {
+        // Whatever made the lane look: an offer that waits is seen, and a lane that wanted to end does not spin on it.
+        while let Ok(offer) = self.offers.try_recv() {
+            self.idle_since = None;
+            self.take(offer);
+        }
         if self.reading.is_none() {
             let removed = self.handle.take_removed();
             for id in removed.into_iter().chain(self.leaving.drain(..)) {

@@ -6,6 +6,7 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 
 use super::handle::LaneHandle;
+use crate::logging::StateLog;
 use crate::membership::Era;
 use crate::store::Store;
 use crate::store::queue::Removal;
@@ -29,6 +30,7 @@ pub(super) async fn settle(
     era: Arc<Era>,
     mut arriving: mpsc::UnboundedReceiver<Settled>,
 ) {
+    let state = StateLog::new("removing of settled deliveries");
     let mut batch = Vec::new();
     while arriving.recv_many(&mut batch, BATCH).await > 0 {
         if batch.len() < BATCH {
@@ -46,7 +48,10 @@ pub(super) async fn settle(
             .collect();
         loop {
             match store.remove(&removals, era.generation).await {
-                Ok(()) => break,
+                Ok(()) => {
+                    state.well();
+                    break;
+                }
                 // Removing one exact id after its success is right even from a deposed daemon; on a replaced server
                 // the id may mean something else.
                 Err(crate::store::StoreError::Replaced) => {
@@ -54,7 +59,7 @@ pub(super) async fn settle(
                     return;
                 }
                 Err(error) => {
-                    tracing::debug!(%error, "removing settled deliveries is tried again");
+                    state.trouble("failed", &error);
                     tokio::select! {
                         () = tokio::time::sleep(PAUSE) => {}
                         _ = era.ended() => return,

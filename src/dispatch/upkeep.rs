@@ -10,6 +10,11 @@ use crate::store::StoreError;
 /// How often one owned shard is asked for work that no wake-up told of.
 const SWEEP_EVERY: Duration = Duration::from_secs(3);
 
+/// Work of an unknown webhook is looked at again after this.
+const UNKNOWN_AGAIN_MS: u64 = 60_000;
+/// A deletion is remembered for this long after its queue was removed; any fan-out has seen it by then.
+const FORGET_AFTER: Duration = Duration::from_secs(60);
+
 impl Dispatch {
     /// Makes lanes when their time comes, until the era is over.
     pub async fn alarm(self: Arc<Dispatch>) {
@@ -19,7 +24,9 @@ impl Dispatch {
                 if self.registry.by_uid(&uid).is_some() {
                     self.wake(shard, &uid);
                 } else {
-                    self.resolve_unknown(shard, uid).await;
+                    let dispatch = self.clone();
+                    self.tasks
+                        .spawn(async move { dispatch.resolve_unknown(shard, uid).await });
                 }
             }
             let next = self.agenda.next();
@@ -34,22 +41,15 @@ impl Dispatch {
         }
     }
 
-    /// Work of a webhook that the registry does not know: deleted (its keys go), or newer than the registry.
-    async fn resolve_unknown(&self, shard: u16, uid: Arc<str>) {
-        let again = match self.store.all_webhooks().await {
-            Ok((webhooks, errors)) => {
-                let known = webhooks.iter().any(|webhook| webhook.uid == *uid);
-                // While some webhook cannot be read, this may be its queue.
-                if !known && errors.is_empty() {
-                    self.clear(shard, &uid).await.is_err()
-                } else {
-                    true
-                }
-            }
-            Err(_) => true,
+    /// Work of a webhook that the registry does not know: deleted (its keys go), newer than the registry, or one that
+    /// this daemon cannot read, whose queue waits for a daemon that can.
+    async fn resolve_unknown(self: &Arc<Self>, shard: u16, uid: Arc<str>) {
+        let cleared = match self.store.is_gone(&uid).await {
+            Ok(true) => self.clear(shard, &uid).await.is_ok(),
+            Ok(false) | Err(_) => false,
         };
-        if again {
-            self.agenda.put(shard, uid, self.soon() + 60_000);
+        if !cleared {
+            self.agenda.put(shard, uid, self.soon() + UNKNOWN_AGAIN_MS);
         }
     }
 
@@ -110,16 +110,23 @@ impl Dispatch {
     }
 
     /// Clears the queue of a deleted webhook once its lane is gone.
-    async fn clear_when_idle(&self, shard: u16, uid: Arc<str>) {
+    async fn clear_when_idle(self: &Arc<Self>, shard: u16, uid: Arc<str>) {
         loop {
             if self.era.token().is_cancelled() {
                 return;
             }
             let busy = self.lanes(shard).contains_key(&uid);
             if !busy {
-                match self.clear(shard, &uid).await {
-                    Ok(()) => return,
-                    Err(error) if self.era.ends_with(&error) => return,
+                match self.store.is_gone(&uid).await {
+                    // Not deleted but unreadable, or cleared already.
+                    Ok(false) => return,
+                    Ok(true) => match self.clear(shard, &uid).await {
+                        Ok(()) => return,
+                        Err(error) if self.era.ends_with(&error) => return,
+                        Err(error) => {
+                            tracing::debug!(%error, "clearing a deleted webhook's queue is tried again")
+                        }
+                    },
                     Err(error) => {
                         tracing::debug!(%error, "clearing a deleted webhook's queue is tried again")
                     }
@@ -129,7 +136,9 @@ impl Dispatch {
         }
     }
 
-    pub(super) async fn clear(&self, shard: u16, uid: &str) -> Result<(), StoreError> {
+    /// Removes what a deleted webhook left, and once more when no fan-out can still know it: what was queued for it in
+    /// between would otherwise stay for ever. Only then is the deletion forgotten.
+    pub(super) async fn clear(self: &Arc<Self>, shard: u16, uid: &str) -> Result<(), StoreError> {
         self.agenda.remove(uid);
         self.limiters
             .lock()
@@ -137,6 +146,17 @@ impl Dispatch {
             .remove(uid);
         self.buried().retain(|(_, buried)| **buried != *uid);
         self.store.remove_lane(shard, uid).await?;
-        self.store.forget_gone(uid).await
+        let (dispatch, uid) = (self.clone(), uid.to_owned());
+        self.tasks.spawn(async move {
+            tokio::select! {
+                _ = dispatch.era.ended() => return,
+                () = tokio::time::sleep(FORGET_AFTER) => {}
+            }
+            let removed = dispatch.store.remove_lane(shard, &uid).await;
+            if removed.is_ok() && dispatch.store.forget_gone(&uid).await.is_ok() {
+                dispatch.agenda.remove(&uid);
+            }
+        });
+        Ok(())
     }
 }

@@ -9,6 +9,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::ticket::Table;
 use crate::event::EntryId;
+use crate::logging::StateLog;
 use crate::settings::Trim;
 use crate::store::StoreError;
 use crate::store::source::SourceStream;
@@ -44,6 +45,8 @@ pub struct Parts {
 
 /// Acknowledges until stopped and done, or the server is replaced.
 pub async fn acknowledge(mut parts: Parts) {
+    let state = StateLog::new("acknowledging of events");
+    let trimming = StateLog::new("trimming of a source");
     let mut batch: Vec<EntryId> = Vec::new();
     let mut marked = EntryId::MIN;
     let mut trimmed = EntryId::MIN;
@@ -51,7 +54,7 @@ pub async fn acknowledge(mut parts: Parts) {
     loop {
         if batch.is_empty() {
             let stopping = parts.stop.is_cancelled();
-            if stopping && parts.table.is_empty() && marked == parts.table.mark() {
+            if stopping && parts.table.is_done() && marked == parts.table.mark() {
                 return;
             }
             let tick = if stopping {
@@ -91,10 +94,12 @@ pub async fn acknowledge(mut parts: Parts) {
             .acknowledge(&batch, mark, parts.generation)
             .await
         {
-            Ok(()) => {
+            Ok(mark_written) => {
+                state.well();
                 parts.table.acknowledged(&batch);
                 batch.clear();
-                if let Some(mark) = mark {
+                // A mark that was refused is only late; at the end it must not keep the daemon from stopping.
+                if let Some(mark) = mark.filter(|_| mark_written || parts.stop.is_cancelled()) {
                     marked = mark;
                 }
                 if mark_due {
@@ -103,7 +108,7 @@ pub async fn acknowledge(mut parts: Parts) {
             }
             Err(StoreError::Replaced) => return,
             Err(error) => {
-                tracing::debug!(%error, "acknowledging is tried again");
+                state.trouble("failed", &error);
                 tokio::select! {
                     () = tokio::time::sleep(AGAIN) => {}
                     () = parts.ended.cancelled() => return,
@@ -116,8 +121,13 @@ pub async fn acknowledge(mut parts: Parts) {
         {
             trimmed_at = Instant::now();
             match parts.stream.trim(marked, parts.generation).await {
-                Ok(_) => trimmed = marked,
-                Err(error) => tracing::debug!(%error, "trimming a source is tried again"),
+                Ok(_) => {
+                    trimming.well();
+                    trimmed = marked;
+                }
+                Err(error) => {
+                    trimming.trouble("failed", &error);
+                }
             }
         }
     }

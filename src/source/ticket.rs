@@ -121,6 +121,12 @@ impl Table {
         self.len() == 0
     }
 
+    /// Whether nothing is being worked on: what is broken stays pending for whoever reads next.
+    pub fn is_done(&self) -> bool {
+        let entries = self.entries();
+        entries.states.values().all(|state| *state == State::Broken)
+    }
+
     /// The broken entries, to be read again.
     pub fn broken(&self) -> Vec<EntryId> {
         let entries = self.entries();

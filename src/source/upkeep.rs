@@ -13,6 +13,8 @@ use crate::store::StoreError;
 /// How long entries must have been pending before they are taken to be in nobody's hands.
 const RECONCILE_IDLE: Duration = Duration::from_secs(5);
 const RECONCILE_COUNT: usize = 500;
+/// Entries read again at a time: their size is not known.
+const RECONCILE_CHUNK: usize = 16;
 
 impl Reader {
     /// Finds entries that are pending but in nobody's hands: broken tickets, and what a read of an earlier owner was
@@ -41,8 +43,10 @@ impl Reader {
                 .collect();
             if !lost.is_empty() {
                 tracing::warn!(stream = %self.name, entries = lost.len(), "pending entries in nobody's hands are read again");
-                let entries = self.parts.stream.read_by_id(&lost, generation).await?;
-                self.hand_out(table, entries, generation).await?;
+                for chunk in lost.chunks(RECONCILE_CHUNK) {
+                    let entries = self.parts.stream.read_by_id(chunk, generation).await?;
+                    self.hand_out(table, entries, generation).await?;
+                }
             }
             if !full {
                 return Ok(());

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use arc_swap::ArcSwapOption;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use deadpool_redis::{Manager, Pool};
 use redis::aio::MultiplexedConnection;
 use redis::{AsyncConnectionConfig, Client, Cmd, Pipeline, Value};
@@ -31,6 +31,8 @@ use crate::settings::{RedisServer, RedisSettings};
 
 /// Connections for slow reads: a few are enough for listings, sampling and reloads side by side.
 const POOL_SIZE: usize = 4;
+/// What a slow read may take.
+const SLOW_READ: Duration = Duration::from_secs(30);
 /// The first and the longest pause between attempts to connect.
 const RECONNECT_FIRST: Duration = Duration::from_millis(50);
 const RECONNECT_LONGEST: Duration = Duration::from_secs(2);
@@ -49,6 +51,8 @@ pub enum LinkState {
 }
 
 struct Current {
+    /// Tells this connection from all others of the link.
+    serial: u64,
     connection: MultiplexedConnection,
     generation: u64,
     identity: Identity,
@@ -56,10 +60,12 @@ struct Current {
 
 struct Inner {
     client: Client,
-    pool: Pool,
+    /// Made anew with each generation: a connection of before may lead to a server that is a replica now.
+    pool: ArcSwap<Pool>,
     connect_timeout: Duration,
     response_timeout: Duration,
     current: ArcSwapOption<Current>,
+    serials: AtomicU64,
     /// Raised each time the server found is not the one before. 0 until the first connection.
     generation: AtomicU64,
     last_identity: std::sync::Mutex<Option<Identity>>,
@@ -80,6 +86,9 @@ pub struct Connected {
     connection: MultiplexedConnection,
     /// The generation of the server behind it.
     pub generation: u64,
+    /// The serial of the link's connection, its own or the one at whose side it was made: when it fails, that one is
+    /// most likely gone too.
+    serial: u64,
     link: Link,
 }
 
@@ -96,31 +105,16 @@ impl Link {
         metrics: &Arc<Metrics>,
     ) -> Result<Link, StoreError> {
         let client = client(server)?;
-        let config = AsyncConnectionConfig::new()
-            .set_connection_timeout(Some(redis.connect_timeout))
-            .set_response_timeout(Some(redis.response_timeout.max(Duration::from_secs(30))));
-        let denied = |error: &dyn std::fmt::Display| StoreError::Denied {
-            operation: "set up the connection pool",
-            detail: error.to_string(),
-        };
-        let manager = Manager::new_with_config(client.get_connection_info().clone(), config)
-            .map_err(|error| denied(&error))?;
-        let pool = Pool::builder(manager)
-            .max_size(POOL_SIZE)
-            .runtime(deadpool_redis::Runtime::Tokio1)
-            .wait_timeout(Some(redis.connect_timeout + redis.response_timeout))
-            .create_timeout(Some(redis.connect_timeout))
-            .recycle_timeout(Some(redis.response_timeout))
-            .build()
-            .map_err(|error| denied(&error))?;
+        let pool = make_pool(&client, redis.connect_timeout, redis.response_timeout)?;
         let (state, _) = watch::channel(LinkState::Starting);
         Ok(Link {
             inner: Arc::new(Inner {
                 client,
-                pool,
+                pool: ArcSwap::from_pointee(pool),
                 connect_timeout: redis.connect_timeout,
                 response_timeout: redis.response_timeout,
                 current: ArcSwapOption::empty(),
+                serials: AtomicU64::new(0),
                 generation: AtomicU64::new(0),
                 last_identity: std::sync::Mutex::new(None),
                 broken: Notify::new(),
@@ -183,6 +177,11 @@ impl Link {
                 refusal,
             });
         }
+        let pool = make_pool(
+            &self.inner.client,
+            self.inner.connect_timeout,
+            self.inner.response_timeout,
+        )?;
         let generation = {
             // Nothing panics while the lock is held, so it is never poisoned.
             let mut last = self
@@ -195,12 +194,14 @@ impl Link {
                     self.inner.metrics.redis_generations_total.inc();
                 }
                 *last = Some(facts.identity.clone());
+                self.inner.pool.store(Arc::new(pool));
                 self.inner.generation.fetch_add(1, Ordering::AcqRel) + 1
             } else {
                 self.generation()
             }
         };
         self.inner.current.store(Some(Arc::new(Current {
+            serial: self.inner.serials.fetch_add(1, Ordering::AcqRel),
             connection,
             generation,
             identity: facts.identity,
@@ -247,6 +248,7 @@ impl Link {
             Some(current) => Ok(Connected {
                 connection: current.connection.clone(),
                 generation: current.generation,
+                serial: current.serial,
                 link: self.clone(),
             }),
             None => Err(StoreError::Unavailable {
@@ -285,8 +287,10 @@ impl Link {
         block: Duration,
         generation: u64,
     ) -> Result<Connected, StoreError> {
-        let expected = match &*self.inner.current.load() {
-            Some(current) if current.generation == generation => current.identity.clone(),
+        let (expected, serial) = match &*self.inner.current.load() {
+            Some(current) if current.generation == generation => {
+                (current.identity.clone(), current.serial)
+            }
             Some(_) => return Err(StoreError::Replaced),
             None => {
                 return Err(StoreError::Unavailable {
@@ -297,12 +301,13 @@ impl Link {
         };
         let (connection, facts) = self.open(block + BLOCK_MARGIN).await?;
         if facts.identity != expected {
-            self.mark_broken(generation);
+            self.mark_broken(serial);
             return Err(StoreError::Replaced);
         }
         Ok(Connected {
             connection,
             generation,
+            serial,
             link: self.clone(),
         })
     }
@@ -330,7 +335,8 @@ impl Link {
         operation: &'static str,
         commands: &Pipeline,
     ) -> Result<Vec<Value>, StoreError> {
-        let mut connection = self.inner.pool.get().await.map_err(|error| {
+        let pool = self.inner.pool.load_full();
+        let mut connection = pool.get().await.map_err(|error| {
             self.inner.metrics.redis_error(operation);
             StoreError::Unavailable {
                 operation,
@@ -348,15 +354,16 @@ impl Link {
             self.inner.metrics.redis_error(operation);
             StoreError::from_redis(operation, &error)
         })?;
-        first_error(operation, &replies)?;
+        first_error(operation, &replies)
+            .inspect_err(|_| self.inner.metrics.redis_error(operation))?;
         Ok(replies)
     }
 
-    /// Gives up the current connection, if it is of `generation`.
-    fn mark_broken(&self, generation: u64) {
+    /// Gives up the connection `serial`, if it is still the current one.
+    fn mark_broken(&self, serial: u64) {
         let current = self.inner.current.load();
         if let Some(found) = &*current
-            && found.generation == generation
+            && found.serial == serial
         {
             // Another task may have replaced it meanwhile; then the exchange does nothing.
             self.inner.current.compare_and_swap(&current, None);
@@ -413,7 +420,7 @@ impl Connected {
         let replies = self.pipeline(operation, commands).await?;
         let checked = first_error(operation, &replies);
         if checked.is_err() {
-            self.link.inner.metrics.redis_error(operation);
+            self.count_error(operation);
         }
         checked.map(|()| replies)
     }
@@ -432,6 +439,11 @@ impl Connected {
         self.checked(operation, reply)
     }
 
+    /// Counts an error that came as a reply among others.
+    pub(super) fn count_error(&self, operation: &'static str) {
+        self.link.inner.metrics.redis_error(operation);
+    }
+
     fn checked<T>(
         &self,
         operation: &'static str,
@@ -441,11 +453,36 @@ impl Connected {
             let error = StoreError::from_redis(operation, &error);
             self.link.inner.metrics.redis_error(operation);
             if matches!(error, StoreError::Unavailable { .. }) {
-                self.link.mark_broken(self.generation);
+                self.link.mark_broken(self.serial);
             }
             error
         })
     }
+}
+
+/// A pool for slow reads, with more patience than the delivery path has.
+fn make_pool(
+    client: &Client,
+    connect_timeout: Duration,
+    response_timeout: Duration,
+) -> Result<Pool, StoreError> {
+    let config = AsyncConnectionConfig::new()
+        .set_connection_timeout(Some(connect_timeout))
+        .set_response_timeout(Some(response_timeout.max(SLOW_READ)));
+    let denied = |error: &dyn std::fmt::Display| StoreError::Denied {
+        operation: "set up the connection pool",
+        detail: error.to_string(),
+    };
+    let manager = Manager::new_with_config(client.get_connection_info().clone(), config)
+        .map_err(|error| denied(&error))?;
+    Pool::builder(manager)
+        .max_size(POOL_SIZE)
+        .runtime(deadpool_redis::Runtime::Tokio1)
+        .wait_timeout(Some(connect_timeout + response_timeout))
+        .create_timeout(Some(connect_timeout))
+        .recycle_timeout(Some(response_timeout))
+        .build()
+        .map_err(|error| denied(&error))
 }
 
 fn first_error(operation: &'static str, replies: &[Value]) -> Result<(), StoreError> {

@@ -14,6 +14,9 @@ use crate::delivery::{DeadReason, Tries};
 use crate::event::{EntryId, Event};
 use crate::settings::DeadLetterSettings;
 
+/// The arrival of the event of a queue's first entry. A script, so that no payload is sent only to be measured.
+const OLDEST: &str = include_str!("scripts/oldest.lua");
+
 /// Why and after what a delivery was given up.
 #[derive(Debug, Clone)]
 pub struct Ending {
@@ -323,18 +326,33 @@ impl Store {
             .collect())
     }
 
-    /// How many dead letters each of these webhooks has.
+    /// How many dead letters each of these webhooks has, and how many just fell out because they are older than
+    /// `max_age`.
     ///
     /// # Errors
     ///
     /// Whatever keeps Redis from answering.
-    pub async fn dead_counts(&self, webhooks: &[(u16, Arc<str>)]) -> Result<Vec<u64>, StoreError> {
-        let mut commands = redis::Pipeline::with_capacity(webhooks.len());
+    pub async fn dead_counts(
+        &self,
+        webhooks: &[(u16, Arc<str>)],
+        now_ms: u64,
+        caps: &DeadLetterSettings,
+    ) -> Result<Vec<(u64, u64)>, StoreError> {
+        let mut commands = redis::Pipeline::with_capacity(webhooks.len() * 2);
         for (shard, uid) in webhooks {
-            commands.cmd("XLEN").arg(self.keys().dead(*shard, uid));
+            let key = self.keys().dead(*shard, uid);
+            commands
+                .cmd("XTRIM")
+                .arg(&key)
+                .arg("MINID")
+                .arg(oldest_kept(now_ms, caps));
+            commands.cmd("XLEN").arg(&key);
         }
         let replies = self.link().slowly("count dead letters", &commands).await?;
-        Ok(replies.iter().map(count).collect())
+        Ok(replies
+            .chunks(2)
+            .map(|pair| (pair.last().map_or(0, count), pair.first().map_or(0, count)))
+            .collect())
     }
 
     /// What the queues of webhooks hold, and when the event of the oldest arrived.
@@ -348,12 +366,10 @@ impl Store {
             commands.cmd("XLEN").arg(self.keys().queue(*shard, uid));
             commands.cmd("ZCARD").arg(self.keys().retry(*shard, uid));
             commands
-                .cmd("XRANGE")
-                .arg(self.keys().queue(*shard, uid))
-                .arg("-")
-                .arg("+")
-                .arg("COUNT")
-                .arg(1);
+                .cmd("EVAL")
+                .arg(OLDEST)
+                .arg(1)
+                .arg(self.keys().queue(*shard, uid));
         }
         let mut replies = self
             .link()
@@ -366,12 +382,11 @@ impl Store {
         {
             sizes.waiting += count(&queue);
             sizes.scheduled += count(&retry);
-            if let Some(oldest) = value::entries(first)?.first() {
-                // The event's own arrival; an entry that cannot be read tells at least when it was queued.
-                let arrived: Option<EntryId> = oldest.text("e").and_then(|id| id.parse().ok());
-                let ms = arrived.unwrap_or(oldest.id).ms;
-                sizes.oldest_ms = Some(sizes.oldest_ms.map_or(ms, |known| known.min(ms)));
-            }
+            let arrived = value::text(first).and_then(|id| id.parse::<EntryId>().ok());
+            sizes.oldest_ms = [sizes.oldest_ms, arrived.map(|id| id.ms)]
+                .into_iter()
+                .flatten()
+                .min();
         }
         Ok(sizes)
     }

@@ -1,5 +1,6 @@
 //! What a lane reads and writes: windows of its queue, schedules, and its sleep.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -220,8 +221,8 @@ impl Store {
         Ok(window)
     }
 
-    /// Reads up to `count` scheduled deliveries that are due by `now_ms`, the earliest first. Schedules whose entry is
-    /// no more are cleared.
+    /// Reads up to `count` scheduled deliveries that are due by `now_ms` and not in `known`, the earliest first.
+    /// Schedules whose entry is no more are cleared.
     ///
     /// # Errors
     ///
@@ -231,6 +232,7 @@ impl Store {
         lane: &LaneKeys,
         now_ms: u64,
         count: usize,
+        known: &HashSet<EntryId>,
     ) -> Result<DueRetries, StoreError> {
         let (shard, uid) = (lane.shard, &lane.uid);
         let (queue, retry, tries) = (
@@ -247,7 +249,7 @@ impl Store {
             .arg(now_ms)
             .arg("LIMIT")
             .arg(0)
-            .arg(count);
+            .arg(count + known.len());
         commands
             .cmd("ZRANGEBYSCORE")
             .arg(&retry)
@@ -261,6 +263,8 @@ impl Store {
         let ids: Vec<String> = value::items(replies.next().unwrap_or(Value::Nil))
             .into_iter()
             .filter_map(value::text)
+            .filter(|id| id.parse().is_ok_and(|id: EntryId| !known.contains(&id)))
+            .take(count)
             .collect();
         let next = value::pairs(replies.next().unwrap_or(Value::Nil));
         let mut found = DueRetries {

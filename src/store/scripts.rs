@@ -108,7 +108,10 @@ impl Call {
                     .command(operation, self.command("EVAL", self.script.body))
                     .await
             }
-            Some((code, detail)) => Err(StoreError::from_code(operation, &code, &detail)),
+            Some((code, detail)) => {
+                connected.count_error(operation);
+                Err(StoreError::from_code(operation, &code, &detail))
+            }
         }
     }
 }

@@ -195,7 +195,7 @@ impl SourceStream {
         Ok(entries.into_iter().map(RawEntryOf).collect())
     }
 
-    /// Acknowledges entries and moves the mark, if there is one.
+    /// Acknowledges entries and moves the mark, if there is one. False when the mark was refused, as a full Redis does.
     ///
     /// # Errors
     ///
@@ -205,7 +205,7 @@ impl SourceStream {
         ids: &[EntryId],
         mark: Option<EntryId>,
         generation: u64,
-    ) -> Result<(), StoreError> {
+    ) -> Result<bool, StoreError> {
         let mut commands = redis::pipe();
         if !ids.is_empty() {
             let command = commands.cmd("XACK").arg(&self.stream).arg(GROUP);
@@ -221,20 +221,18 @@ impl SourceStream {
                 .arg(mark.to_string());
         }
         if commands.is_empty() {
-            return Ok(());
+            return Ok(true);
         }
-        let replies = self
-            .link
-            .connection_of(generation)?
-            .pipeline("acknowledge events", &commands)
-            .await?;
-        // A full Redis refuses the mark and takes the acknowledgements: the mark then follows later.
-        match replies.first().and_then(value::server_error) {
-            Some((code, detail)) if !ids.is_empty() => {
-                Err(StoreError::from_code("acknowledge events", &code, &detail))
-            }
-            _ => Ok(()),
+        let mut connected = self.link.connection_of(generation)?;
+        let replies = connected.pipeline("acknowledge events", &commands).await?;
+        let mut errors = replies.iter().map(value::server_error);
+        if !ids.is_empty()
+            && let Some((code, detail)) = errors.next().flatten()
+        {
+            connected.count_error("acknowledge events");
+            return Err(StoreError::from_code("acknowledge events", &code, &detail));
         }
+        Ok(mark.is_none() || errors.next().flatten().is_none())
     }
 
     /// Entries that are pending for at least `idle`, from `start` on.

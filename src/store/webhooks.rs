@@ -11,6 +11,8 @@ use crate::webhook::{Disabled, Webhook, WebhookSpec};
 
 /// Changes kept for daemons that are slow to follow; one that misses some reads all webhooks anew.
 const MOST_CHANGES: u64 = 10_000;
+/// Ids looked at per step of a listing.
+const SCAN_COUNT: usize = 5_000;
 /// Webhooks read at a time.
 const CHUNK: usize = 500;
 
@@ -135,54 +137,50 @@ impl Store {
         found.into_iter().next().unwrap_or(Ok(None))
     }
 
-    /// The ids of all webhooks, oldest first.
+    /// The ids of all webhooks, in order.
     ///
     /// # Errors
     ///
     /// Whatever keeps Redis from answering.
     pub async fn webhook_ids(&self) -> Result<Vec<String>, StoreError> {
-        let mut ids = Vec::new();
+        // By ZSCAN and not by rank: a deletion under way shifts ranks, and a webhook that is passed over would be taken
+        // for deleted.
+        let (mut ids, mut cursor) = (std::collections::BTreeSet::new(), "0".to_owned());
         loop {
             let mut commands = redis::pipe();
-            commands
-                .cmd("ZRANGE")
-                .arg(self.keys().webhooks())
-                .arg(ids.len())
-                .arg(ids.len() + 9_999);
-            let reply = self
-                .link()
-                .slowly("list webhooks", &commands)
-                .await?
-                .pop()
-                .unwrap_or(Value::Nil);
-            let chunk: Vec<String> = value::items(reply)
-                .into_iter()
-                .filter_map(value::text)
-                .collect();
-            let done = chunk.len() < 10_000;
-            ids.extend(chunk);
-            if done {
-                // An index shifts under a reader when a webhook is deleted; each id stands once all the same.
-                ids.sort_unstable();
-                ids.dedup();
-                return Ok(ids);
+            commands.cmd("ZSCAN").arg(self.keys().webhooks());
+            commands.arg(&cursor).arg("COUNT").arg(SCAN_COUNT);
+            let replies = self.link().slowly("list webhooks", &commands).await?;
+            let mut parts =
+                value::items(replies.into_iter().next().unwrap_or(Value::Nil)).into_iter();
+            cursor = parts
+                .next()
+                .and_then(value::text)
+                .unwrap_or_else(|| "0".to_owned());
+            let found = parts.next().map(value::pairs).unwrap_or_default();
+            ids.extend(found.into_iter().filter_map(|(id, _)| value::text(id)));
+            if cursor == "0" {
+                return Ok(ids.into_iter().collect());
             }
         }
     }
 
-    /// Reads all webhooks. Those that cannot be read come as errors beside the others.
+    /// Reads all webhooks. Those that cannot be read come as errors with their ids beside the others.
     ///
     /// # Errors
     ///
     /// Whatever keeps Redis from answering.
-    pub async fn all_webhooks(&self) -> Result<(Vec<Webhook>, Vec<StoreError>), StoreError> {
+    pub async fn all_webhooks(
+        &self,
+    ) -> Result<(Vec<Webhook>, Vec<(String, StoreError)>), StoreError> {
         let ids = self.webhook_ids().await?;
         let (mut webhooks, mut errors) = (Vec::with_capacity(ids.len()), Vec::new());
         for chunk in ids.chunks(CHUNK) {
-            for found in self.webhooks_by_id(chunk).await? {
+            let found = self.webhooks_by_id(chunk).await?;
+            for (id, found) in chunk.iter().zip(found) {
                 match found {
                     Ok(webhook) => webhooks.extend(webhook),
-                    Err(error) => errors.push(error),
+                    Err(error) => errors.push((id.clone(), error)),
                 }
             }
         }
@@ -262,6 +260,22 @@ impl Store {
             .pop()
             .unwrap_or(Value::Nil);
         Ok(value::text_map(reply).into_iter().collect())
+    }
+
+    /// Whether the webhook with this uid was deleted, and its queue may still have to be removed.
+    ///
+    /// # Errors
+    ///
+    /// Whatever keeps Redis from answering.
+    pub async fn is_gone(&self, uid: &str) -> Result<bool, StoreError> {
+        let mut command = redis::cmd("HEXISTS");
+        command.arg(self.keys().gone()).arg(uid);
+        let reply = self
+            .link()
+            .connection()?
+            .command("look for a deleted webhook", command)
+            .await?;
+        Ok(value::integer(&reply) == Some(1))
     }
 
     /// Forgets a deleted webhook whose queue was removed.

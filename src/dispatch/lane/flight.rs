@@ -1,5 +1,6 @@
 //! Starting attempts, and what becomes of a delivery when its attempt is over.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -11,11 +12,14 @@ use super::{Held, Home, Lane, TAKEN_IN_FLIGHT, TAKEN_UNSTARTED, Unstored, settle
 use crate::delivery::{DeadReason, Tries};
 use crate::dispatch::attempt::{Attempted, attempt};
 use crate::outcome::{AttemptResult, Outcome};
+use crate::registry::Registered;
 use crate::retry::Next;
 
 /// A delivery in flight.
 pub(super) struct Flight {
     pub held: Held,
+    /// The webhook as it was when the attempt was started.
+    pub registered: Arc<Registered>,
     /// Its store is under way: what lands is held until the reply.
     pub storing: bool,
     pub landed: Option<Attempted>,
@@ -77,7 +81,8 @@ impl Lane {
             };
             let Some(permit) = self.permit() else { return };
             if !self.token() {
-                self.spare = Some(permit);
+                // The part of the shared cap goes back: others can use it while this lane waits for its token.
+                drop(permit);
                 return;
             }
             let held = match next {
@@ -200,6 +205,7 @@ impl Lane {
             number,
             Flight {
                 held,
+                registered: self.registered.clone(),
                 storing: false,
                 landed: None,
             },
@@ -261,12 +267,12 @@ impl Lane {
             return;
         }
         if let Some(flight) = self.flights.remove(&landed.number) {
-            self.judge(flight.held, landed.attempted);
+            self.judge(flight.held, &flight.registered, landed.attempted);
         }
     }
 
     /// What the outcome of an attempt means for its delivery.
-    pub(super) fn judge(&mut self, mut held: Held, attempted: Attempted) {
+    pub(super) fn judge(&mut self, mut held: Held, called: &Arc<Registered>, attempted: Attempted) {
         if self.deleted {
             settle_source(held.home);
             return;
@@ -320,7 +326,7 @@ impl Lane {
             Next::GiveUp(reason) => {
                 if reason == DeadReason::Gone {
                     self.dispatch
-                        .disable(&self.registered, "the receiver answered 410 Gone");
+                        .disable(called, "the receiver answered 410 Gone");
                 }
                 self.bury(held, reason, Some(answer));
             }

@@ -15,7 +15,7 @@ pub(super) const FIRST_WINDOW: usize = 16;
 /// The most entries of a window, and the bytes that it aims at.
 const MOST_ENTRIES: usize = 200;
 const AIM_BYTES: usize = 256 * 1024;
-/// Retries read at a time, beyond those in memory.
+/// Most retries read at a time; fewer where deliveries are large.
 const RETRIES: usize = 64;
 /// A lane reads on when it has fewer than this ready.
 const LOW_WATER: usize = 64;
@@ -62,9 +62,9 @@ impl Lane {
             self.read_retries_next = false;
             // What is scheduled while the read is under way counts beside what it finds.
             self.next_retry_ms = None;
-            let count = RETRIES + self.in_memory.len();
+            let (count, known) = (RETRIES.min(self.window_count), self.in_memory.clone());
             self.reading = Some(Box::pin(async move {
-                Read::Retries(store.due_retries(&keys, now_ms, count).await)
+                Read::Retries(store.due_retries(&keys, now_ms, count, &known).await)
             }));
         } else if self.more {
             self.read_retries_next = true;

@@ -262,7 +262,7 @@ impl Lane {
         if let Some(attempted) = landed
             && let Some(flight) = self.flights.remove(&number)
         {
-            self.judge(flight.held, attempted);
+            self.judge(flight.held, &flight.registered, attempted);
         }
     }
 
@@ -311,6 +311,9 @@ impl Lane {
     fn refused(&mut self, error: &StoreError) {
         if !self.dispatch.era.ends_with(error) && !error.is_passing() {
             tracing::error!(webhook_id = %self.webhook_id, %error, "a write to a queue failed");
+            // What could not be written would otherwise be attempted again and again without a pause.
+            let pause_ms = u64::try_from(self.prepared.retry.first.as_millis()).unwrap_or(0);
+            self.hold_ms = self.hold_ms.max(self.dispatch.clock.unix_ms() + pause_ms);
         }
     }
 }
