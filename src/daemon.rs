@@ -108,6 +108,7 @@ impl Daemon {
             sources.push(ConfiguredSource {
                 settings: Arc::new(source.clone()),
                 link,
+                discovered: Arc::default(),
             });
         }
         let rules = Arc::new(TargetRules::new(

@@ -94,6 +94,8 @@ pub struct Metrics {
     /// Requests sent again at once because a reused idle connection turned out to be dead; they are
     /// no attempts.
     pub resends_total: IntCounter,
+    /// Rejected entries that fell out of their bound.
+    pub rejected_dropped_total: IntCounter,
     /// Deliveries put off to a later attempt.
     pub retries_total: IntCounter,
     /// Dead letters by reason. [`Metrics::dead`] counts one.

@@ -33,6 +33,8 @@ const BLOCK: Duration = Duration::from_secs(2);
 /// The first read's entries, while their size is not known, and the bytes that later reads aim at.
 const FIRST_READ: usize = 16;
 const READ_BYTES: usize = 8 * 1024 * 1024;
+/// Events of a stream that may be unsettled or unacknowledged before reading halts.
+const MOST_UNACKNOWLEDGED: usize = 50_000;
 /// How often the group's progress is looked at.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
 /// How often entries that are pending but in nobody's hands are looked for, and how long they must have been pending.
@@ -78,6 +80,8 @@ pub struct Parts {
     pub stop: CancellationToken,
     /// How many rejected entries are kept.
     pub most_rejected: u64,
+    /// How many notices are kept.
+    pub most_notices: u64,
     /// Told how far the stream is.
     pub progress: watch::Sender<StreamState>,
 }
@@ -190,6 +194,7 @@ impl Reader {
         let mut pause = AGAIN_FIRST;
         let mut start = self.parts.start;
         loop {
+            let began = Instant::now();
             match self.read_on(table, generation, start).await {
                 Ok(()) => return Ok(()),
                 Err(error @ StoreError::Replaced) => return Err(error),
@@ -219,7 +224,11 @@ impl Reader {
                         () = tokio::time::sleep(pause) => {}
                     }
                     self.parts.metrics.stopped(reason, false);
-                    pause = (pause * 2).min(AGAIN_LONGEST);
+                    pause = if began.elapsed() > AGAIN_LONGEST * 2 {
+                        AGAIN_FIRST
+                    } else {
+                        (pause * 2).min(AGAIN_LONGEST)
+                    };
                 }
             }
         }
@@ -232,7 +241,7 @@ impl Reader {
         generation: u64,
         start: Start,
     ) -> Result<(), StoreError> {
-        if !self.gate(generation).await {
+        if !self.gate(table, generation).await {
             return Ok(());
         }
         if self.parts.stream.ensure_group(start, generation).await? {
@@ -254,9 +263,9 @@ impl Reader {
             // What a read was handed whose reply was lost: given to this group, and counted by nobody yet.
             let unknown = pending.iter().filter(|entry| !table.knows(entry.id()));
             self.read_since += unknown.count() as u64;
-            self.hand_out(table, pending, generation).await?;
+            self.hand_out(table, pending).await?;
             after = last;
-            if !self.gate(generation).await {
+            if !self.gate(table, generation).await {
                 return Ok(());
             }
         }
@@ -267,7 +276,7 @@ impl Reader {
         self.state.well();
         let mut reconciled = Instant::now();
         loop {
-            if !self.gate(generation).await {
+            if !self.gate(table, generation).await {
                 return Ok(());
             }
             let read = self.parts.stream.read_new(
@@ -284,7 +293,7 @@ impl Reader {
             self.state.well();
             self.read_since += entries.len() as u64;
             if !entries.is_empty() {
-                self.hand_out(table, entries, generation).await?;
+                self.hand_out(table, entries).await?;
             }
             if self
                 .looked_at
@@ -300,7 +309,7 @@ impl Reader {
     }
 
     /// Waits until reading is allowed. False when it is to stop.
-    async fn gate(&mut self, generation: u64) -> bool {
+    async fn gate(&mut self, table: &Arc<Table>, generation: u64) -> bool {
         loop {
             if self.parts.stop.is_cancelled() || self.parts.era.token().is_cancelled() {
                 return false;
@@ -311,6 +320,10 @@ impl Reader {
                 Gate::Open if !self.parts.era.is_valid() => Some((
                     "beat_missed",
                     "the last beat in Redis is too old".to_owned(),
+                )),
+                Gate::Open if table.len() >= MOST_UNACKNOWLEDGED => Some((
+                    "unacknowledged",
+                    format!("{} events wait for their acknowledgement", table.len()),
                 )),
                 Gate::Open => None,
             };
@@ -349,7 +362,6 @@ impl Reader {
         &mut self,
         table: &Arc<Table>,
         entries: Vec<RawEntryOf>,
-        generation: u64,
     ) -> Result<(), StoreError> {
         let mut rejected = Vec::new();
         let mut trimmed = Vec::new();
@@ -395,18 +407,14 @@ impl Reader {
                 "trimmed by the platform while they were pending",
             );
         }
-        self.reject(rejected, generation).await
+        self.reject(rejected).await
     }
 
-    async fn reject(
-        &self,
-        rejected: Vec<(ticket::Share, Rejecting)>,
-        _generation: u64,
-    ) -> Result<(), StoreError> {
+    async fn reject(&self, rejected: Vec<(ticket::Share, Rejecting)>) -> Result<(), StoreError> {
         for chunk in chunked(rejected) {
             let (shares, batch): (Vec<ticket::Share>, Vec<Rejecting>) = chunk.into_iter().unzip();
             // On an error the shares break their tickets, and the entries are read again.
-            let kept = self
+            let dropped = self
                 .parts
                 .store
                 .reject(&batch, self.parts.most_rejected, self.parts.era.generation)
@@ -420,11 +428,8 @@ impl Reader {
                     "an entry is no event; it is kept among the rejected"
                 );
             }
-            if kept >= self.parts.most_rejected {
-                tracing::error!(
-                    kept,
-                    "the rejected stream is at its bound: its oldest entries are being dropped; see `pombo rejected list`"
-                );
+            if dropped > 0 {
+                self.rejected_dropped(dropped).await;
             }
         }
         Ok(())

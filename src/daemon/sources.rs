@@ -1,7 +1,8 @@
 //! The readers of all sources: finds the streams of a glob, claims what nobody alive owns, and keeps one reader each.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tokio::sync::watch;
@@ -34,6 +35,8 @@ pub struct ConfiguredSource {
     pub settings: Arc<SourceSettings>,
     /// Its server.
     pub link: Link,
+    /// Whether its streams were ever looked up: what is found later is read from its beginning.
+    pub discovered: Arc<AtomicBool>,
 }
 
 /// What the sources of one era work with.
@@ -85,6 +88,8 @@ struct Discovery {
     layout: Arc<Layout>,
     streams: Vec<(String, Start)>,
     looked_at: Option<Instant>,
+    /// Streams that another source reads already.
+    overlapping: HashSet<String>,
     state: StateLog,
 }
 
@@ -104,6 +109,7 @@ impl Sources {
                 )),
                 streams: Vec::new(),
                 looked_at: None,
+                overlapping: HashSet::new(),
                 state: StateLog::new("claiming of a source"),
             })
             .collect();
@@ -179,6 +185,15 @@ impl Sources {
             if running.contains_key(&key) {
                 continue;
             }
+            if let Some(other) = self.other_source_of(index, stream, running) {
+                if discovery.overlapping.insert(stream.clone()) {
+                    tracing::error!(
+                        source = %settings.name, other, %stream,
+                        "the stream belongs to two sources: it is read for the other one alone; narrow one of them"
+                    );
+                }
+                continue;
+            }
             let owner_key = owner_key(settings, stream);
             if !Membership::claim_source(&self.store, &self.era, &owner_key, &live).await? {
                 continue;
@@ -198,6 +213,7 @@ impl Sources {
                 gate: self.gate.clone(),
                 stop: self.stop.clone(),
                 most_rejected: self.settings.rejected.max_count,
+                most_notices: self.settings.notices.max_count,
                 progress,
             });
             running.insert(
@@ -215,6 +231,25 @@ impl Sources {
         Ok(())
     }
 
+    /// The other source that reads `stream` of the same server: two readers of one group would hand each other's
+    /// entries out twice.
+    fn other_source_of(
+        &self,
+        index: usize,
+        stream: &str,
+        running: &HashMap<(usize, String), Running>,
+    ) -> Option<&str> {
+        let mine = &self.configured[index];
+        running
+            .keys()
+            .filter(|(other, name)| *other != index && name == stream)
+            .map(|(other, _)| &self.configured[*other])
+            .find(|other| {
+                other.link.is(&mine.link) || other.settings.server == mine.settings.server
+            })
+            .map(|other| other.settings.name.as_str())
+    }
+
     /// Looks the streams of a glob up again; one that is found later is read from its beginning.
     async fn discover(
         &self,
@@ -223,7 +258,7 @@ impl Sources {
     ) -> Result<(), StoreError> {
         let settings = &source.settings;
         let (found, more) = discover(&source.link, &settings.stream, settings.max_streams).await?;
-        let first = discovery.looked_at.is_none();
+        let first = !source.discovered.swap(true, Ordering::AcqRel);
         discovery.looked_at = Some(Instant::now());
         let own = format!("{}:{{", self.settings.redis.prefix);
         for stream in found {

@@ -11,10 +11,11 @@ use crate::clock::{Clock, rfc3339_ms};
 use crate::delivery::delivery_id;
 use crate::event::Event;
 use crate::metrics::Metrics;
-use crate::outcome::AttemptResult;
+use crate::outcome::{AttemptResult, FailureKind};
 use crate::retry::RetryPolicy;
 use crate::settings::Settings;
 use crate::signature::{Scheme, SigningKeys};
+use crate::target::TargetRules;
 use crate::webhook::{BodyMode, Webhook};
 
 /// What of a webhook's requests never changes, made once for all its attempts.
@@ -28,6 +29,8 @@ pub struct Prepared {
     standard_webhooks: bool,
     body_mode: BodyMode,
     tenant_field: String,
+    /// Why its URL may not be called at all, under settings that may be stricter than when it was stored.
+    forbidden: Option<String>,
     /// The total deadline of an attempt.
     pub timeout: Duration,
     /// Most attempts at a time.
@@ -89,7 +92,13 @@ impl Prepared {
         headers.insert(header::USER_AGENT, USER_AGENT);
         let signature_header = HeaderName::try_from(settings.signature.header.as_str())
             .map_err(|_| Unusable("the setting signature.header is no header name".to_owned()))?;
+        let rules = TargetRules::new(settings.targets.allow.clone(), settings.targets.https_only);
+        let forbidden = rules
+            .check_url(&spec.url)
+            .err()
+            .map(|error| error.to_string());
         Ok(Prepared {
+            forbidden,
             uri,
             headers,
             keys: SigningKeys::new(&webhook.secrets),
@@ -203,6 +212,12 @@ pub(super) async fn attempt(
     number: u32,
 ) -> Attempted {
     let started_ms = clock.unix_ms();
+    if let Some(detail) = prepared.forbidden.clone() {
+        let kind = FailureKind::Forbidden;
+        let result = AttemptResult::Failure { kind, detail };
+        metrics.attempt(result.class(), Duration::ZERO);
+        return Attempted { result, started_ms };
+    }
     let request = prepared.request(&event, &webhook_id, number, started_ms / 1_000);
     let posted = client.post(request).await;
     metrics.attempt(posted.result.class(), posted.duration);

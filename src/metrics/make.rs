@@ -162,6 +162,10 @@ pub(super) fn metrics(registry: &Registry) -> Metrics {
         ),
         delivered: deliveries.with_label_values(&["delivered"]),
         dead: deliveries.with_label_values(&["dead"]),
+        rejected_dropped_total: counter(
+            "pombo_rejected_dropped_total",
+            "Rejected entries that fell out of their bound and are lost.",
+        ),
         resends_total: counter(
             "pombo_resends_total",
             "Requests sent again at once because the kept connection was dead; not attempts.",

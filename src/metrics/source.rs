@@ -13,6 +13,8 @@ pub struct SourceMetrics {
     pub unmatched: IntCounter,
     /// Entries that could not be read as events.
     pub rejected: IntCounter,
+    /// Rejected entries that fell out of their bound, of whatever source.
+    pub rejected_dropped: IntCounter,
     /// Entries that the platform trimmed too early.
     pub lost: IntCounter,
     /// Entries not given to the group yet.
@@ -30,6 +32,7 @@ impl SourceMetrics {
             routed: events("routed"),
             unmatched: events("unmatched"),
             rejected: events("rejected"),
+            rejected_dropped: metrics.rejected_dropped_total.clone(),
             lost: metrics.events_lost_total.with_label_values(&[name]),
             lag_entries: metrics.source_lag_entries.with_label_values(&[name]),
             lag_seconds: metrics.source_lag_seconds.with_label_values(&[name]),

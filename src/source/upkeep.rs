@@ -9,6 +9,7 @@ use super::Reader;
 use super::ticket::Table;
 use crate::event::EntryId;
 use crate::store::StoreError;
+use crate::store::notices::Notice;
 
 /// How long entries must have been pending before they are taken to be in nobody's hands.
 const RECONCILE_IDLE: Duration = Duration::from_secs(5);
@@ -45,7 +46,7 @@ impl Reader {
                 tracing::warn!(stream = %self.name, entries = lost.len(), "pending entries in nobody's hands are read again");
                 for chunk in lost.chunks(RECONCILE_CHUNK) {
                     let entries = self.parts.stream.read_by_id(chunk, generation).await?;
-                    self.hand_out(table, entries, generation).await?;
+                    self.hand_out(table, entries).await?;
                 }
             }
             if !full {
@@ -81,5 +82,29 @@ impl Reader {
             stream = %self.name, count,
             "events were lost: {how}; raise the bound of the platform's trimming, or use trim = \"acknowledged\""
         );
+    }
+
+    /// Older rejected entries fell out of their bound: counted, logged and announced.
+    pub(super) async fn rejected_dropped(&self, count: u64) {
+        self.parts.metrics.rejected_dropped.inc_by(count);
+        tracing::error!(
+            count,
+            "rejected entries fell out of their bound and are lost; see `pombo rejected list` and rejected.max_count"
+        );
+        let notice = Notice {
+            kind: "rejected_dropped",
+            tenant: None,
+            webhook_id: None,
+            detail: format!("{count} rejected entries fell out of their bound"),
+        };
+        let now_ms = self.parts.clock.unix_ms();
+        if let Err(error) = self
+            .parts
+            .store
+            .announce(&notice, now_ms, self.parts.most_notices)
+            .await
+        {
+            tracing::warn!(%error, "a notice could not be announced");
+        }
     }
 }

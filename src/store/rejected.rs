@@ -48,7 +48,7 @@ pub struct Rejected {
 }
 
 impl Store {
-    /// Keeps rejected entries, at most `most` in all (about: Redis trims by whole nodes). Returns how many are kept.
+    /// Keeps rejected entries, at most `most` in all. Returns how many older ones fell out for them.
     ///
     /// # Errors
     ///
@@ -65,11 +65,7 @@ impl Store {
             commands
                 .cmd("XADD")
                 .arg(&key)
-                .arg("MAXLEN")
-                .arg("~")
-                .arg(most)
-                .arg("*");
-            commands
+                .arg("*")
                 .arg("v")
                 .arg("1")
                 .arg("source")
@@ -86,7 +82,7 @@ impl Store {
                 commands.arg([FIELD_PREFIX, name].concat()).arg(&value[..]);
             }
         }
-        commands.cmd("XLEN").arg(&key);
+        commands.cmd("XTRIM").arg(&key).arg("MAXLEN").arg(most);
         let reply = self
             .link()
             .connection_of(generation)?
