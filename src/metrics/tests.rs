@@ -35,8 +35,11 @@ const PUBLISHED: &[(&str, &str)] = &[
     ("pombo_rate_limited_seconds_total", ""),
     ("pombo_source_lag_entries", r#"{source="crm"}"#),
     ("pombo_source_lag_seconds", r#"{source="crm"}"#),
-    ("pombo_source_stopped", r#"{reason="oom",source="crm"}"#),
-    ("pombo_redis_errors_total", r#"{operation="read"}"#),
+    (
+        "pombo_source_stopped",
+        r#"{reason="out_of_memory",source="crm"}"#,
+    ),
+    ("pombo_redis_errors_total", r#"{operation="read_a_source"}"#),
     ("pombo_redis_up", ""),
     ("pombo_redis_generations_total", ""),
     ("pombo_shards_owned", ""),
@@ -54,7 +57,7 @@ const PUBLISHED: &[(&str, &str)] = &[
 fn full_page() -> String {
     let metrics = Metrics::new();
     let source = metrics.source("crm");
-    source.stopped("oom", false);
+    source.stopped("out_of_memory", false);
     metrics.render()
 }
 
