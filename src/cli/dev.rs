@@ -35,7 +35,7 @@ use crate::metrics::Metrics;
 use crate::settings::{Secret, Settings};
 use crate::store::Store;
 use crate::store::connection::LinkState;
-use crate::store::rejected::add_entry;
+use crate::store::source::add_entry;
 
 /// How long it may take until the daemon is ready, and how long nothing may happen once all events are sent.
 const PATIENCE: Duration = Duration::from_secs(30);
