@@ -23,48 +23,6 @@ mod tests;
 
 pub use state::StateLog;
 
-/// Names of the fields of log lines, so that a search for one delivery finds all of its lines.
-///
-/// Use them as `tracing::warn!({ field::WEBHOOK } = id, { field::ERROR } = %error, "attempt
-/// failed")`. Tenants' payloads, secrets and URLs with their queries are not fields, and never
-/// become part of one.
-pub mod field {
-    /// A webhook's id.
-    pub const WEBHOOK: &str = "webhook";
-    /// A tenant.
-    pub const TENANT: &str = "tenant";
-    /// A delivery's id.
-    pub const DELIVERY: &str = "delivery";
-    /// An event's id.
-    pub const EVENT: &str = "event";
-    /// An event's type.
-    pub const EVENT_TYPE: &str = "event_type";
-    /// A configured source's name.
-    pub const SOURCE: &str = "source";
-    /// A stream's key in Redis.
-    pub const STREAM: &str = "stream";
-    /// The id of a stream's entry.
-    pub const ENTRY: &str = "entry";
-    /// The number of a shard.
-    pub const SHARD: &str = "shard";
-    /// A daemon's instance name.
-    pub const INSTANCE: &str = "instance";
-    /// How many attempts a delivery has had.
-    pub const ATTEMPT: &str = "attempt";
-    /// The status of an HTTP answer.
-    pub const STATUS: &str = "status";
-    /// What a [`super::StateLog`] watches.
-    pub const SUBJECT: &str = "subject";
-    /// Why, as a word from a closed set.
-    pub const REASON: &str = "reason";
-    /// What went wrong, in plain words.
-    pub const ERROR: &str = "error";
-    /// How many there were.
-    pub const COUNT: &str = "count";
-    /// How long it took or lasted, in milliseconds.
-    pub const DURATION_MS: &str = "duration_ms";
-}
-
 /// Why the log could not be set up.
 #[derive(Debug, thiserror::Error)]
 pub enum LoggingError {

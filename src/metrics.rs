@@ -48,6 +48,25 @@ pub const DEAD_REASONS: [&str; 5] = ["exhausted", "expired", "gone", "queue_full
 /// Why a dead letter fell out of its stream without anyone replaying it: too old, or one too many.
 pub const DROP_CAUSES: [&str; 2] = ["age", "count"];
 
+/// Why the reading of a source stands still: the values of the label `reason` of `pombo_source_stopped`.
+pub const SOURCE_STOP_REASONS: [&str; 12] = [
+    // Redis refuses what is asked of it, for now.
+    "out_of_memory",
+    "read_only",
+    "cannot_persist",
+    "loading",
+    "busy",
+    // Redis cannot be read from.
+    "group_lost",
+    "unavailable",
+    "failed",
+    // Pombo itself reads no more: until its webhooks are known, Redis or its queues have room, its beats arrive.
+    "registry_stale",
+    "memory_watermark",
+    "queues_full",
+    "beat_missed",
+];
+
 /// Groups of Redis commands that are shown as 0 from the start; the steps of the delivery state
 /// machine.
 pub const REDIS_OPERATIONS: [&str; 12] = [
@@ -81,7 +100,8 @@ pub struct Metrics {
     pub source_lag_entries: IntGaugeVec,
     /// Age of the oldest entry of a source that its group has not been given yet, in seconds.
     pub source_lag_seconds: GaugeVec,
-    /// 1 while the reading of a source stands still for this reason, else 0.
+    /// 1 while the reading of a source stands still for this reason, else 0. Its reasons are
+    /// [`SOURCE_STOP_REASONS`].
     pub source_stopped: IntGaugeVec,
 
     /// Deliveries that events fanned out into.

@@ -113,12 +113,14 @@ impl fmt::Debug for WebhookSpec {
 }
 
 /// A token bucket: within any stretch of time a webhook gets at most `burst` + `per_second` × time attempts.
+///
+/// An empty bucket is full again within a day: `burst` is at most `per_second` × 86,400.
 #[derive(Clone, Copy, PartialEq, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RateLimit {
-    /// Tokens that flow in each second; above 0, at most 100,000.
+    /// Tokens that flow in each second; 0.0001 to 100,000.
     pub per_second: f64,
-    /// Tokens that the bucket holds; at least 1.
+    /// Tokens that the bucket holds; 1 to 100,000.
     #[serde(default = "one")]
     pub burst: u32,
 }

@@ -6,12 +6,13 @@
 mod folder;
 mod redis;
 mod samples;
+mod settings;
 mod show;
 mod subscribers;
 mod tally;
 
 use std::io::IsTerminal as _;
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,6 +24,7 @@ use tokio_util::sync::CancellationToken;
 
 use self::folder::Folder;
 use self::redis::{PrivateRedis, RedisError, Socket};
+use self::settings::Made;
 use self::show::{Line, Screen, What};
 use self::subscribers::Ready;
 use self::tally::Tally;
@@ -32,10 +34,10 @@ use crate::event::EntryId;
 use crate::exit::Exit;
 use crate::logging;
 use crate::metrics::Metrics;
-use crate::settings::{Secret, Settings};
+use crate::settings::Secret;
 use crate::store::Store;
 use crate::store::connection::LinkState;
-use crate::store::rejected::add_entry;
+use crate::store::source::add_entry;
 
 /// How long it may take until the daemon is ready, and how long nothing may happen once all events are sent.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -124,47 +126,6 @@ async fn with_redis(args: &Args, config: Option<&Path>, folder: &Folder) -> anyh
     exit
 }
 
-/// The settings of the daemon: a file in the folder, so that other commands can be given it too. Of the user's own settings
-/// all is kept but where events come from and what is on this machine.
-fn make_settings(
-    args: &Args,
-    config: Option<&Path>,
-    folder: &Folder,
-    url: &Secret,
-) -> anyhow::Result<Result<Settings, Exit>> {
-    let usual = SocketAddr::from((Ipv4Addr::LOCALHOST, 9464));
-    let port = args.port.unwrap_or_else(|| {
-        let free = TcpListener::bind(usual).is_ok();
-        if free { usual.port() } else { 0 }
-    });
-    let quoted = |text: &str| toml::Value::from(text).to_string();
-    let path = folder.write(
-        "pombo.toml",
-        &format!(
-            "# Written by `pombo dev`, for other commands while it runs.\n\n\
-             [instance]\nname = \"dev\"\nlock_file = {}\n\n[redis]\nurl = {}\n{}\n\
-             [targets]\nallow = [\"127.0.0.0/8\"]\n\n[metrics]\nlisten = \"127.0.0.1:{port}\"\n\n\
-             [logging]\nlevel = \"error\"\n\n[shutdown]\ngrace = \"5s\"\n",
-            quoted(&folder.file("daemon.lock").to_string_lossy()),
-            quoted(url.expose()),
-            samples::SOURCES,
-        ),
-    )?;
-    let own = Settings::load(Some(&path), std::iter::empty())?;
-    let Some(config) = config else {
-        return Ok(Ok(own));
-    };
-    Ok(super::load(Some(config)).map(|mut theirs| {
-        theirs.instance = own.instance;
-        theirs.redis = own.redis;
-        theirs.sources = own.sources;
-        theirs.metrics = own.metrics;
-        theirs.targets.allow.extend(own.targets.allow);
-        theirs.targets.https_only = false;
-        theirs
-    }))
-}
-
 async fn play(
     args: &Args,
     config: Option<&Path>,
@@ -173,8 +134,8 @@ async fn play(
     clock: &Clock,
     stop: CancellationToken,
 ) -> anyhow::Result<Exit> {
-    let settings = match make_settings(args, config, folder, url)? {
-        Ok(settings) => settings,
+    let Made { settings, changed } = match settings::make(args.port, config, folder, url)? {
+        Ok(made) => made,
         Err(exit) => return Ok(exit),
     };
     logging::init(&settings.logging)?;
@@ -198,7 +159,7 @@ async fn play(
     let screen = Arc::new(Screen::new(colours(), stop.clone()));
     let tally = Arc::new(Tally::new(hex::encode(clock.random_bytes::<3>())));
     let serving = subscribers::serve(&mut ready, &screen, &tally, clock, &listening);
-    screen.print(&opening(&screen, args, folder, metrics, &ready));
+    screen.print(&opening(&screen, args, folder, &changed, metrics, &ready));
 
     let daemon_stop = CancellationToken::new();
     // In a task of its own, so that it is polled whatever else waits here; ended with this function at the latest.
@@ -260,6 +221,7 @@ fn opening(
     screen: &Screen,
     args: &Args,
     folder: &Folder,
+    changed: &[String],
     metrics: SocketAddr,
     ready: &[Ready],
 ) -> String {
@@ -279,6 +241,10 @@ fn opening(
             ready.subscriber.id,
             ready.subscriber.about
         ));
+    }
+    for (at, changed) in changed.iter().enumerate() {
+        let head = if at == 0 { "settings" } else { "" };
+        lines.push(format!("  {head:<12} {changed}"));
     }
     lines.extend([
         format!("  metrics      http://{metrics}/metrics"),

@@ -40,7 +40,7 @@ pub async fn run(
     clock: &Clock,
     out: &mut dyn Write,
 ) -> Result<Exit, Trouble> {
-    let connection = connect::store(settings, clock, Purpose::Read).await?;
+    let connection = connect::store(settings, clock, Purpose::Write).await?;
     let store = &connection.to;
     let id = escape_line(&args.id);
     for _ in 0..=MOST_CONFLICTS {

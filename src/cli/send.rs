@@ -14,7 +14,7 @@ use crate::clock::Clock;
 use crate::event::{EntryId, Event, Layout};
 use crate::exit::Exit;
 use crate::settings::{Settings, SourceSettings};
-use crate::store::rejected::add_entry;
+use crate::store::source::add_entry;
 
 use envelope::Parts;
 

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use sd_notify::NotifyState;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::time::{Interval, MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
 use crate::clock::Clock;
@@ -94,7 +95,8 @@ async fn tell_service_manager(readiness: Readiness, stop: CancellationToken) {
         // Without a service manager there is nobody to tell.
         let _ = sd_notify::notify(states);
     };
-    let watchdog = sd_notify::watchdog_enabled().map(|period| period / 3);
+    // Ticks on whatever else happens: a condition that comes and goes must not put the next one off.
+    let mut watchdog = sd_notify::watchdog_enabled().map(watchdog_ticks);
     let mut ready = false;
     let mut conditions = Vec::new();
     loop {
@@ -109,15 +111,47 @@ async fn tell_service_manager(readiness: Readiness, stop: CancellationToken) {
                     notify(&[NotifyState::Ready]);
                 }
             }
-            () = tokio::time::sleep(watchdog.unwrap_or(Duration::from_secs(3_600))) => {
-                if watchdog.is_some() {
-                    notify(&[NotifyState::Watchdog]);
-                }
-            }
+            () = next_tick(&mut watchdog) => notify(&[NotifyState::Watchdog]),
             () = stop.cancelled() => {
                 notify(&[NotifyState::Stopping]);
                 return;
             }
         }
+    }
+}
+
+/// Three ticks in `period`, so that one that comes late does no harm.
+fn watchdog_ticks(period: Duration) -> Interval {
+    let mut ticks = interval((period / 3).max(Duration::from_millis(1)));
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    ticks
+}
+
+/// The next of `ticks`; never, if there are none.
+async fn next_tick(ticks: &mut Option<Interval>) {
+    match ticks {
+        Some(ticks) => drop(ticks.tick().await),
+        None => std::future::pending().await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn the_watchdog_ticks_however_often_something_else_happens() {
+        let mut ticks = Some(watchdog_ticks(Duration::from_millis(30)));
+        let three = async {
+            let mut seen = 0;
+            while seen < 3 {
+                tokio::select! {
+                    () = next_tick(&mut ticks) => seen += 1,
+                    () = tokio::task::yield_now() => {}
+                }
+            }
+        };
+        let ticked = tokio::time::timeout(Duration::from_secs(30), three).await;
+        assert!(ticked.is_ok(), "it was put off again and again");
     }
 }

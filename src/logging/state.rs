@@ -4,8 +4,6 @@ use std::fmt::Display;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 
-use super::field;
-
 /// Logs the state of one thing when it changes, however often it is reported.
 ///
 /// A loop that retries calls [`trouble`](StateLog::trouble) at each failure and
@@ -61,9 +59,9 @@ impl StateLog {
         macro_rules! say {
             ($level:ident) => {
                 tracing::$level!(
-                    { field::SUBJECT } = subject,
-                    { field::REASON } = reason,
-                    { field::ERROR } = %detail,
+                    subject,
+                    reason,
+                    error = %detail,
                     "trouble"
                 )
             };
@@ -87,12 +85,7 @@ impl StateLog {
             return false;
         };
         let subject = self.subject.as_str();
-        tracing::info!(
-            { field::SUBJECT } = subject,
-            { field::REASON } = reason,
-            { field::COUNT } = count,
-            "trouble is over"
-        );
+        tracing::info!(subject, reason, count, "trouble is over");
         true
     }
 }

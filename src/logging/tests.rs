@@ -37,7 +37,7 @@ const HOSTILE: &str = "a\nERROR forged\r\u{1b}[2J\u{9b}31m\u{7f}\u{202e}z";
 #[test]
 fn text_lines_hold_message_and_fields_with_quotes_where_needed() {
     let text = logged(LogFormat::Text, || {
-        tracing::warn!({ field::WEBHOOK } = "wh_1", { field::ERROR } = %"no \"route\"", attempt = 3, "attempt failed");
+        tracing::warn!(webhook = "wh_1", error = %"no \"route\"", attempt = 3, "attempt failed");
     });
     assert!(
         text.ends_with("attempt failed webhook=wh_1 error=\"no \\\"route\\\"\" attempt=3\n"),
@@ -72,7 +72,7 @@ fn nothing_hostile_reaches_a_text_line_raw() {
 fn nothing_hostile_reaches_a_json_line_raw_and_it_reads_back_unchanged() {
     let text = logged(
         LogFormat::Json,
-        || tracing::info!({ field::ERROR } = %HOSTILE, "hello"),
+        || tracing::info!(error = %HOSTILE, "hello"),
     );
     assert_eq!(text.matches('\n').count(), 1, "{text:?}");
     assert!(

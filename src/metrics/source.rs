@@ -2,7 +2,7 @@
 
 use prometheus::{Gauge, IntCounter, IntGauge, IntGaugeVec};
 
-use super::Metrics;
+use super::{Metrics, SOURCE_STOP_REASONS};
 
 /// What the readers of one configured source count. All streams that its glob finds share it.
 #[derive(Debug, Clone)]
@@ -41,9 +41,13 @@ impl SourceMetrics {
         }
     }
 
-    /// Says whether reading stands still for `reason`, one of the source's own constants. A reason
+    /// Says whether reading stands still for `reason`, one of [`SOURCE_STOP_REASONS`]. A reason
     /// appears with its first stop and then stays, at 0 or 1.
     pub fn stopped(&self, reason: &'static str, stopped: bool) {
+        debug_assert!(
+            SOURCE_STOP_REASONS.contains(&reason),
+            "{reason} is no known reason"
+        );
         self.stopped
             .with_label_values(&[self.name.as_str(), reason])
             .set(i64::from(stopped));

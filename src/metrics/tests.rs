@@ -36,7 +36,10 @@ const PUBLISHED: &[(&str, &str)] = &[
     ("pombo_rate_limited_seconds_total", ""),
     ("pombo_source_lag_entries", r#"{source="crm"}"#),
     ("pombo_source_lag_seconds", r#"{source="crm"}"#),
-    ("pombo_source_stopped", r#"{reason="oom",source="crm"}"#),
+    (
+        "pombo_source_stopped",
+        r#"{reason="out_of_memory",source="crm"}"#,
+    ),
     ("pombo_redis_errors_total", r#"{operation="read_a_source"}"#),
     ("pombo_redis_up", ""),
     ("pombo_redis_generations_total", ""),
@@ -55,7 +58,7 @@ const PUBLISHED: &[(&str, &str)] = &[
 fn full_page() -> String {
     let metrics = Metrics::new();
     let source = metrics.source("crm");
-    source.stopped("oom", false);
+    source.stopped("out_of_memory", false);
     metrics.render()
 }
 

@@ -1,7 +1,8 @@
 //! The stored forms: how deliveries, tries, dead letters and rejected entries are written to Redis and read back.
 //!
-//! Every form carries its version in the field `v`; a reader refuses a version that it does not know, so that an older
-//! daemon never misreads what a newer one wrote. One-letter names: they stand in every entry of every queue.
+//! Every form carries its version in the field `v`. The readers of deliveries, also of those among the dead letters, and of
+//! tries refuse a version that they do not know, so that an older daemon never misreads what a newer one wrote. One-letter
+//! names: they stand in every entry of every queue.
 
 use std::sync::Arc;
 
@@ -73,14 +74,7 @@ pub(crate) fn read_queued(entry: &RawEntry) -> Result<QueuedDelivery, StoreError
         })
     };
     let version = text("v")?;
-    if version != STORED_VERSION {
-        return Err(corrupt(
-            what(),
-            format!(
-                "its form has version {version:?}, and this daemon reads {STORED_VERSION:?}: upgrade it"
-            ),
-        ));
-    }
+    check_version(&version).map_err(|detail| corrupt(what(), detail))?;
     let parse = |name: &'static str, reason: &str| {
         corrupt(what(), format!("the field {name:?} is not {reason}"))
     };
@@ -108,6 +102,24 @@ pub(crate) fn read_queued(entry: &RawEntry) -> Result<QueuedDelivery, StoreError
         attempts_before: text("a")?.parse().map_err(|_| parse("a", "a number"))?,
         size,
     })
+}
+
+/// # Errors
+///
+/// What is wrong with the version, and what to do.
+fn check_version(version: &str) -> Result<(), String> {
+    if version == STORED_VERSION {
+        return Ok(());
+    }
+    Err(format!(
+        "its form has version {version:?}, and this daemon reads {STORED_VERSION:?}: upgrade it"
+    ))
+}
+
+/// What every version of the stored tries has.
+#[derive(Deserialize)]
+struct TriesVersion {
+    v: u8,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -144,8 +156,12 @@ pub(crate) fn write_tries(tries: &Tries) -> String {
 ///
 /// [`StoreError::Corrupt`] when they are of another form.
 pub(crate) fn read_tries(text: &[u8]) -> Result<Tries, StoreError> {
-    let stored: StoredTries = serde_json::from_slice(text)
-        .map_err(|error| corrupt("the tries of a delivery", error.to_string()))?;
+    let unreadable = |detail| corrupt("the tries of a delivery", detail);
+    let malformed = |error: serde_json::Error| unreadable(error.to_string());
+    // First the version alone: of another one nothing else is known.
+    let TriesVersion { v } = serde_json::from_slice(text).map_err(malformed)?;
+    check_version(&v.to_string()).map_err(unreadable)?;
+    let stored: StoredTries = serde_json::from_slice(text).map_err(malformed)?;
     Ok(Tries {
         attempts: stored.n,
         since_replay: stored.r,
@@ -235,6 +251,22 @@ mod tests {
             error.contains("version \"9\"") && error.contains("upgrade"),
             "{error}"
         );
+    }
+
+    #[test]
+    fn tries_of_an_unknown_version_are_refused_whatever_else_they_hold() {
+        let today = write_tries(&Tries::default());
+        for text in [
+            today.replace("\"v\":1", "\"v\":2"),
+            r#"{"v":2,"new":true}"#.to_owned(),
+        ] {
+            let error = read_tries(text.as_bytes()).unwrap_err().to_string();
+            assert!(
+                error.contains("version \"2\"") && error.contains("upgrade"),
+                "{error}"
+            );
+        }
+        assert!(read_tries(today.replace("\"v\":1,", "").as_bytes()).is_err());
     }
 
     #[test]

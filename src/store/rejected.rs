@@ -195,21 +195,3 @@ impl Store {
         Ok(value::integer(&reply).unwrap_or(0).max(0).unsigned_abs())
     }
 }
-
-/// Adds an event's fields to a stream, as the platform would. Returns the entry's id.
-///
-/// # Errors
-///
-/// Whatever keeps Redis from answering.
-pub async fn add_entry(
-    link: &Link,
-    stream: &str,
-    fields: &[(String, Vec<u8>)],
-) -> Result<EntryId, StoreError> {
-    let mut command = redis::cmd("XADD");
-    command.arg(stream).arg("*");
-    for (name, value) in fields {
-        command.arg(name).arg(value.as_slice());
-    }
-    value::entry_id(link.connection()?.command("add an event", command).await?)
-}

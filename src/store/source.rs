@@ -1,5 +1,7 @@
 //! One source stream: reading it through the consumer group, acknowledging, and finding what fell between.
 
+mod streams;
+
 use std::time::Duration;
 
 use redis::Value;
@@ -12,12 +14,12 @@ use super::value::{self, RawEntry};
 use crate::event::EntryId;
 use crate::settings::Start;
 
+pub use streams::{add_entry, discover};
+
 /// Pombo's consumer group. One consumer, because one daemon reads a stream at a time: its successor then finds
 /// everything pending under its own name.
 pub const GROUP: &str = "pombo";
 const CONSUMER: &str = "pombo";
-/// Streams looked at per step of a discovery.
-const SCAN_COUNT: usize = 1_000;
 
 /// A source stream on its Redis.
 #[derive(Clone)]
@@ -357,48 +359,4 @@ impl RawEntryOf {
     pub fn into_fields(self) -> Option<Vec<(bytes::Bytes, bytes::Bytes)>> {
         self.0.fields
     }
-}
-
-/// The streams behind `link` whose key matches the glob `pattern`, at most `most` of them; true if there are more.
-///
-/// # Errors
-///
-/// Whatever keeps Redis from answering.
-pub async fn discover(
-    link: &Link,
-    pattern: &str,
-    most: usize,
-) -> Result<(Vec<String>, bool), StoreError> {
-    let mut found = std::collections::BTreeSet::new();
-    let mut cursor = "0".to_owned();
-    loop {
-        let mut commands = redis::pipe();
-        commands
-            .cmd("SCAN")
-            .arg(&cursor)
-            .arg("MATCH")
-            .arg(pattern)
-            .arg("COUNT")
-            .arg(SCAN_COUNT);
-        commands.arg("TYPE").arg("stream");
-        let replies = link.slowly("look for source streams", &commands).await?;
-        let mut parts = value::items(replies.into_iter().next().unwrap_or(Value::Nil)).into_iter();
-        cursor = parts
-            .next()
-            .and_then(value::text)
-            .unwrap_or_else(|| "0".to_owned());
-        found.extend(
-            parts
-                .next()
-                .map(value::items)
-                .unwrap_or_default()
-                .into_iter()
-                .filter_map(value::text),
-        );
-        if cursor == "0" || found.len() > most {
-            break;
-        }
-    }
-    let more = found.len() > most;
-    Ok((found.into_iter().take(most).collect(), more))
 }

@@ -151,6 +151,53 @@ fn the_edges_of_every_range_are_allowed() {
 }
 
 #[test]
+fn a_rate_limit_keeps_to_its_ranges_and_fills_its_bucket_within_a_day() {
+    let wrong = |per_second: f64, burst: u32| {
+        let mut spec = minimal();
+        spec.rate_limit = Some(RateLimit { per_second, burst });
+        wrong_fields(&spec)
+    };
+    for (per_second, burst) in [
+        (0.0001, 1),
+        (0.0001, 8),
+        (1.0, 86_400),
+        (100_000.0, 100_000),
+        (100_000.0, 1),
+    ] {
+        assert!(wrong(per_second, burst).is_empty(), "{per_second}, {burst}");
+    }
+    let subnormal = f64::MIN_POSITIVE / 2.0;
+    for per_second in [
+        0.0,
+        -1.0,
+        0.000_099,
+        100_000.1,
+        subnormal,
+        f64::INFINITY,
+        f64::NAN,
+    ] {
+        assert_eq!(
+            wrong(per_second, 1),
+            ["rate_limit.per_second"],
+            "{per_second}"
+        );
+    }
+    for (per_second, burst) in [
+        (1.0, 0),
+        (100.0, 100_001),
+        (100.0, u32::MAX),
+        (0.0001, 9),
+        (1.0, 86_401),
+    ] {
+        assert_eq!(
+            wrong(per_second, burst),
+            ["rate_limit.burst"],
+            "{per_second}, {burst}"
+        );
+    }
+}
+
+#[test]
 fn reserved_and_broken_headers_are_refused_and_their_values_never_told() {
     for name in [
         "Content-Type",

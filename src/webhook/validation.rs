@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 use std::fmt;
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use http::HeaderName;
@@ -18,7 +19,12 @@ const LONGEST_SECRET: usize = 512;
 const MOST_HEADERS: usize = 32;
 const LONGEST_HEADER_NAME: usize = 128;
 const LONGEST_HEADER_VALUE: usize = 1024;
-const HIGHEST_RATE: f64 = 100_000.0;
+/// Attempts a second.
+const RATES: RangeInclusive<f64> = 0.0001..=100_000.0;
+const BURSTS: RangeInclusive<u32> = 1..=100_000;
+/// How long an empty bucket may take to fill: after a restart a webhook waits no longer than this for its whole burst. With
+/// the ranges above it also keeps the token bucket's arithmetic, in 64 bits of nanoseconds, far from its end.
+const LONGEST_FILLING: Duration = Duration::from_secs(86_400);
 const MOST_IN_FLIGHT: u32 = 10_000;
 const SHORTEST_TIMEOUT: Duration = Duration::from_millis(100);
 const LONGEST_TIMEOUT: Duration = Duration::from_secs(5 * 60);
@@ -223,19 +229,30 @@ impl WebhookSpec {
 
     fn check_limits(&self, errors: &mut Vec<FieldError>) {
         if let Some(limit) = &self.rate_limit {
-            // Written so that a value that is no number is refused as well.
-            if !(limit.per_second > 0.0 && limit.per_second <= HIGHEST_RATE) {
+            // A value that is no number is in no range.
+            let (rate_fits, burst_fits) = (
+                RATES.contains(&limit.per_second),
+                BURSTS.contains(&limit.burst),
+            );
+            let filling = f64::from(limit.burst) / limit.per_second;
+            if !rate_fits {
                 errors.push(FieldError::new(
                     "rate_limit.per_second",
                     "the rate is out of range",
-                    "above 0, at most 100000",
+                    "0.0001 to 100000",
                 ));
             }
-            if limit.burst == 0 {
+            if !burst_fits {
                 errors.push(FieldError::new(
                     "rate_limit.burst",
-                    "a burst of 0 would let nothing pass",
-                    "at least 1",
+                    "the burst is out of range",
+                    "1 to 100000",
+                ));
+            } else if rate_fits && filling > LONGEST_FILLING.as_secs_f64() {
+                errors.push(FieldError::new(
+                    "rate_limit.burst",
+                    "at this rate it would take longer than a day until a burst is allowed again",
+                    "at most per_second × 86400",
                 ));
             }
         }

@@ -92,6 +92,23 @@ fn a_run_shows_deliveries_retries_and_dead_letters_and_leaves_nothing_running() 
 }
 
 #[test]
+fn what_a_run_changes_of_the_users_settings_it_says() {
+    let folder = tempfile::tempdir().unwrap();
+    let told = |name: &str, settings: &str| {
+        fs::write(folder.path().join(name), settings).unwrap();
+        let options = ["--config", name, "--events", "2", "--rate", "100"];
+        let output = output(dev(folder.path(), &options));
+        let shown = String::from_utf8(output.stdout).unwrap();
+        assert_eq!(output.status.code(), Some(0), "{shown}");
+        ["[[sources]]", "targets.allow", "targets.https_only"].map(|part| shown.contains(part))
+    };
+    let strict = "[targets]\nhttps_only = true\n";
+    assert_eq!(told("strict.toml", strict), [true, true, true]);
+    let fitting = "[targets]\nallow = [\"127.0.0.0/8\"]\n";
+    assert_eq!(told("fitting.toml", fitting), [true, false, false]);
+}
+
+#[test]
 fn a_second_run_goes_on_with_what_the_first_one_kept() {
     let folder = tempfile::tempdir().unwrap();
     for _ in 0..2 {

