@@ -49,7 +49,7 @@ pub const DEAD_REASONS: [&str; 5] = ["exhausted", "expired", "gone", "queue_full
 pub const DROP_CAUSES: [&str; 2] = ["age", "count"];
 
 /// Why the reading of a source stands still: the values of the label `reason` of `pombo_source_stopped`.
-pub const SOURCE_STOP_REASONS: [&str; 12] = [
+pub const SOURCE_STOP_REASONS: [&str; 13] = [
     // Redis refuses what is asked of it, for now.
     "out_of_memory",
     "read_only",
@@ -65,6 +65,8 @@ pub const SOURCE_STOP_REASONS: [&str; 12] = [
     "memory_watermark",
     "queues_full",
     "beat_missed",
+    // What was read cannot be acknowledged.
+    "unacknowledged",
 ];
 
 /// Groups of Redis commands that are shown as 0 from the start; the steps of the delivery state

@@ -213,7 +213,7 @@ impl Reader {
                     };
                     self.state
                         .trouble(reason, format_args!("stream {}: {error}", self.name));
-                    self.parts.metrics.stopped(reason, true);
+                    let _stopped = self.parts.metrics.stopped(reason);
                     if matches!(error, StoreError::NoGroup) {
                         // Whatever is added until the group is made again must be read: never from the end.
                         start = Start::Beginning;
@@ -223,7 +223,6 @@ impl Reader {
                         () = self.parts.stop.cancelled() => return Ok(()),
                         () = tokio::time::sleep(pause) => {}
                     }
-                    self.parts.metrics.stopped(reason, false);
                     pause = if began.elapsed() > AGAIN_LONGEST * 2 {
                         AGAIN_FIRST
                     } else {
@@ -338,7 +337,7 @@ impl Reader {
                 }
                 continue;
             };
-            self.parts.metrics.stopped(reason, true);
+            let _stopped = self.parts.metrics.stopped(reason);
             self.state.trouble(reason, &words);
             if self
                 .looked_at
@@ -353,7 +352,6 @@ impl Reader {
                 _ = self.parts.era.ended() => {}
                 () = tokio::time::sleep(Duration::from_millis(200)) => {}
             }
-            self.parts.metrics.stopped(reason, false);
         }
     }
 

@@ -134,7 +134,7 @@ pub(super) fn metrics(registry: &Registry) -> Metrics {
         ),
         source_stopped: gauges(
             "pombo_source_stopped",
-            "1 while a source is not read, for this reason; else 0.",
+            "Streams of a source that are not read, for this reason.",
             &["source", "reason"],
         ),
         fanout_deliveries_total: counter(

@@ -41,15 +41,28 @@ impl SourceMetrics {
         }
     }
 
-    /// Says whether reading stands still for `reason`, one of [`SOURCE_STOP_REASONS`]. A reason
-    /// appears with its first stop and then stays, at 0 or 1.
-    pub fn stopped(&self, reason: &'static str, stopped: bool) {
+    /// Counts a stream of the source as standing still for `reason`, one of [`SOURCE_STOP_REASONS`], until the guard is
+    /// dropped. A reason appears with its first stop and then stays.
+    #[must_use]
+    pub fn stopped(&self, reason: &'static str) -> Stopped {
         debug_assert!(
             SOURCE_STOP_REASONS.contains(&reason),
             "{reason} is no known reason"
         );
-        self.stopped
-            .with_label_values(&[self.name.as_str(), reason])
-            .set(i64::from(stopped));
+        let gauge = self
+            .stopped
+            .with_label_values(&[self.name.as_str(), reason]);
+        gauge.inc();
+        Stopped(gauge)
+    }
+}
+
+/// One stream's standstill.
+#[derive(Debug)]
+pub struct Stopped(IntGauge);
+
+impl Drop for Stopped {
+    fn drop(&mut self) {
+        self.0.dec();
     }
 }

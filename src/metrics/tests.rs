@@ -58,7 +58,7 @@ const PUBLISHED: &[(&str, &str)] = &[
 fn full_page() -> String {
     let metrics = Metrics::new();
     let source = metrics.source("crm");
-    source.stopped("out_of_memory", false);
+    drop(source.stopped("out_of_memory"));
     metrics.render()
 }
 
