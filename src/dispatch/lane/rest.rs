@@ -92,8 +92,13 @@ impl Lane {
         }
         // What is known to come within a nap is worth waiting for; the rest is parked.
         let mut soonest = self.next_retry_ms.filter(|due| *due > now_ms);
-        if let Some((_, not_before)) = self.ready.front() {
-            soonest = Some(soonest.map_or(*not_before, |known| known.min(*not_before)));
+        match self.ready.front() {
+            Some((_, not_before)) if *not_before > now_ms => {
+                soonest = Some(soonest.map_or(*not_before, |known| known.min(*not_before)));
+            }
+            // It could start now: whatever it waits for (a landing, a token, a part of the shared cap) wakes the lane.
+            Some(_) if !self.holds(now_ms) => until(now + if busy { NAP } else { RECHECK }),
+            _ => {}
         }
         let soonest = match (soonest, self.holds(now_ms)) {
             (Some(due), true) => Some(due.max(self.hold_ms)),
