@@ -276,7 +276,7 @@ fn the_settings_of_the_readme_load() {
 fn every_metric_is_in_the_readme_with_its_meaning() {
     let metrics = Metrics::new();
     let source = metrics.source("events");
-    source.stopped(SOURCE_STOP_REASONS[0], true);
+    let _stopped = source.stopped(SOURCE_STOP_REASONS[0]);
     let rendered = metrics.render();
     let helps = rendered
         .lines()
