@@ -314,8 +314,9 @@ impl Dispatch {
         }
         // Another owner may have spent the burst just before the shard came here; a limit that was changed starts dry
         // too, or a tenant could spend a burst with every change.
-        let refill =
-            Duration::from_secs_f64((f64::from(limit.burst) / limit.per_second).min(86_400.0));
+        let day = Duration::from_secs(86_400);
+        let refill = Duration::try_from_secs_f64(f64::from(limit.burst) / limit.per_second)
+            .map_or(day, |refill| refill.min(day));
         let dry = limiters.contains_key(&to.uid)
             || self.era.owned(to.shard).is_some_and(|owned| {
                 owned.had_owner

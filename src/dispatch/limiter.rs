@@ -45,6 +45,9 @@ impl GovernorClock for Monotonic {
     }
 }
 
+/// The most that a bucket holds, as where webhooks are validated: times the longest period it still fits.
+const MOST_BURST: u32 = 100_000;
+
 /// A token bucket.
 pub struct Limiter {
     bucket: RateLimiter<NotKeyed, InMemoryState, Monotonic, NoOpMiddleware<Moment>>,
@@ -55,12 +58,15 @@ pub struct Limiter {
 impl Limiter {
     /// A bucket for `limit`: full, or dry when another owner may have spent the burst just now.
     pub fn new(limit: RateLimit, dry: bool, clock: &Clock) -> Limiter {
-        let burst = NonZeroU32::new(limit.burst).unwrap_or(NonZeroU32::MIN);
-        // The rate is checked to be above zero where webhooks are validated; one a day stands in for nonsense.
-        let period = Duration::try_from_secs_f64(1.0 / limit.per_second)
-            .ok()
-            .filter(|period| !period.is_zero())
-            .unwrap_or(Duration::from_secs(86_400));
+        let burst = NonZeroU32::new(limit.burst.min(MOST_BURST)).unwrap_or(NonZeroU32::MIN);
+        // Rounded up: a period a fraction of a nanosecond too short would beat the limit in the long run. The rate is
+        // checked where webhooks are validated; one a day stands in for nonsense that other hands stored.
+        let nanos = (1e9 / limit.per_second).ceil();
+        let period = if nanos.is_finite() && (1.0..=86_400e9).contains(&nanos) {
+            Duration::from_nanos(nanos as u64)
+        } else {
+            Duration::from_secs(86_400)
+        };
         let quota = Quota::with_period(period)
             .unwrap_or(Quota::per_second(burst))
             .allow_burst(burst);
@@ -128,6 +134,37 @@ mod tests {
             let allowed = f64::from(burst) + per_second * seconds as f64;
             prop_assert!(f64::from(sent) <= allowed + 1e-6, "{sent} sent, {allowed} allowed");
             prop_assert!(f64::from(sent) >= allowed - 1.5, "{sent} sent, {allowed} allowed");
+        }
+    }
+
+    #[test]
+    fn a_rate_that_is_no_whole_number_of_nanoseconds_is_not_beaten_either() {
+        let (clock, simulated) = Clock::simulated(0, 1);
+        let limit = RateLimit {
+            per_second: 401.153_835_389_694_2,
+            burst: 1,
+        };
+        let limiter = Limiter::new(limit, false, &clock);
+        let sent = sent_until(
+            &limiter,
+            &mut |wait| simulated.advance(wait),
+            Duration::from_secs(13),
+        );
+        assert!(f64::from(sent) <= 1.0 + limit.per_second * 13.0, "{sent}");
+    }
+
+    #[test]
+    fn a_limit_that_no_validation_saw_does_no_harm() {
+        let (clock, _) = Clock::simulated(0, 1);
+        for (per_second, burst) in [
+            (1e-300, 1),
+            (f64::NAN, 0),
+            (-1.0, u32::MAX),
+            (f64::INFINITY, u32::MAX),
+            (1e-12, u32::MAX),
+        ] {
+            let limiter = Limiter::new(RateLimit { per_second, burst }, true, &clock);
+            let _ = limiter.take();
         }
     }
 
