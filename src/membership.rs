@@ -28,6 +28,8 @@ pub enum Ending {
     Deposed,
     /// Redis was restarted or failed over.
     Replaced,
+    /// It could not begin; the reason was told.
+    NotBegun,
     /// The daemon stops.
     Stopped,
 }

@@ -25,7 +25,7 @@ use crate::membership::Era;
 use crate::metrics::SourceMetrics;
 use crate::settings::{SourceSettings, Start};
 use crate::store::rejected::Rejecting;
-use crate::store::source::{RawEntryOf, SourceStream};
+use crate::store::source::{Group, RawEntryOf, SourceStream};
 use crate::store::{Store, StoreError};
 
 /// How long a read waits for something new. Also how long a stop can take to be noticed by the server.
@@ -243,9 +243,17 @@ impl Reader {
         if !self.gate(table, generation).await {
             return Ok(());
         }
-        if self.parts.stream.ensure_group(start, generation).await? {
+        let group = self.parts.stream.ensure_group(start, generation).await?;
+        if group != Group::Found {
             tracing::info!(stream = %self.name, "the consumer group was made");
             self.counted = None;
+        }
+        if group == Group::MadeAnew {
+            tracing::warn!(
+                stream = %self.name,
+                "the stream was deleted and stands anew, with lower ids than before: it is read from its beginning"
+            );
+            table.begin_anew();
         }
         let mut connected = self.parts.stream.link().blocking(BLOCK, generation).await?;
         let mut after = EntryId::MIN;

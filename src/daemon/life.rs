@@ -63,6 +63,7 @@ impl Life {
                     pause = AGAIN_FIRST;
                     match self.live(&mut membership, era).await {
                         Ending::Stopped => return Ok(()),
+                        Ending::NotBegun => {}
                         Ending::Deposed => {
                             tracing::error!("another daemon deposed this one; it joins anew")
                         }
@@ -264,9 +265,11 @@ impl Life {
 
     async fn could_not_begin(&self, era: &Era, error: &StoreError) -> Ending {
         tracing::warn!(%error, "the daemon could not begin; it tries again");
-        era.end(Ending::Replaced);
-        tokio::time::sleep(AGAIN_LONGEST / 4).await;
-        Ending::Replaced
+        self.readiness
+            .set(readiness::REGISTRY, Err(error.to_string()));
+        era.end(Ending::NotBegun);
+        tokio::time::sleep(AGAIN_LONGEST).await;
+        Ending::NotBegun
     }
 
     /// Beats until the era is over.

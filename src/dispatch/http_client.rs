@@ -5,6 +5,7 @@
 //! decided by its status line and headers alone; no more of an answer is held than the settings say; no address is
 //! connected to that the [`TargetRules`] refuse, whatever a name resolves to at that moment.
 
+mod bounded;
 mod connector;
 mod failure;
 mod resolver;
@@ -153,6 +154,7 @@ impl HttpClient {
             tls::config(extra_ca)?,
             delivery.connect_timeout,
             delivery.max_in_flight_total,
+            H2_CONNECTION_WINDOW as usize + delivery.response_body_limit + 4 * MAX_HEAD,
         );
         let mut builder = Client::builder(TokioExecutor::new());
         builder

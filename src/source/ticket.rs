@@ -81,6 +81,11 @@ impl Table {
         }
     }
 
+    /// The stream begins anew with lower ids: the mark no longer stands where the old one ended.
+    pub fn begin_anew(&self) {
+        self.entries().last_read = EntryId::MIN;
+    }
+
     /// Whether `id` is being worked on.
     pub fn holds(&self, id: EntryId) -> bool {
         matches!(

@@ -335,6 +335,22 @@ impl Link {
         operation: &'static str,
         commands: &Pipeline,
     ) -> Result<Vec<Value>, StoreError> {
+        let replies = self.slowly_each(operation, commands).await?;
+        first_error(operation, &replies)
+            .inspect_err(|_| self.inner.metrics.redis_error(operation))?;
+        Ok(replies)
+    }
+
+    /// As [`Link::slowly`], with the errors of single commands among the replies, as [`Value::ServerError`].
+    ///
+    /// # Errors
+    ///
+    /// Only when the replies as a whole did not come.
+    pub async fn slowly_each(
+        &self,
+        operation: &'static str,
+        commands: &Pipeline,
+    ) -> Result<Vec<Value>, StoreError> {
         let pool = self.inner.pool.load_full();
         let mut connection = pool.get().await.map_err(|error| {
             self.inner.metrics.redis_error(operation);
@@ -354,8 +370,6 @@ impl Link {
             self.inner.metrics.redis_error(operation);
             StoreError::from_redis(operation, &error)
         })?;
-        first_error(operation, &replies)
-            .inspect_err(|_| self.inner.metrics.redis_error(operation))?;
         Ok(replies)
     }
 

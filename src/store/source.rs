@@ -36,6 +36,17 @@ pub struct Pending {
     pub id: EntryId,
 }
 
+/// Whether the consumer group was there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Group {
+    /// It was.
+    Found,
+    /// It was made, where it was lost or where the settings say.
+    Made,
+    /// It was made at the beginning of a stream that stands in the place of a deleted one.
+    MadeAnew,
+}
+
 /// How far the group is.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Progress {
@@ -86,17 +97,20 @@ impl SourceStream {
     }
 
     /// Makes the group if it does not exist: from the mark if there is one, so that a lost group skips nothing and
-    /// replays nothing that is settled, else from `start`. True if it was made.
+    /// replays nothing that is settled, else from `start`. A mark above all ids that the stream ever gave out belongs to
+    /// a stream that was deleted: the one in its place is read from its beginning.
     ///
     /// # Errors
     ///
     /// Whatever keeps Redis from answering; permissions.
-    pub async fn ensure_group(&self, start: Start, generation: u64) -> Result<bool, StoreError> {
+    pub async fn ensure_group(&self, start: Start, generation: u64) -> Result<Group, StoreError> {
         let mark = self.mark(generation).await?;
-        let from = match (mark, start) {
-            (Some(mark), _) => mark,
-            (None, Start::Beginning) => EntryId::MIN,
-            (None, Start::New) => self.end(generation).await?,
+        let last = self.last_given(generation).await?;
+        let (from, made) = match (mark, start) {
+            (Some(mark), _) if mark > last => (EntryId::MIN, Group::MadeAnew),
+            (Some(mark), _) => (mark, Group::Made),
+            (None, Start::Beginning) => (EntryId::MIN, Group::Made),
+            (None, Start::New) => (last, Group::Made),
         };
         let mut command = redis::cmd("XGROUP");
         command
@@ -111,29 +125,35 @@ impl SourceStream {
             .command("create the consumer group", command)
             .await
         {
-            Ok(_) if mark.is_none() => {
-                // If it is lost before anything was read, it is made again where it began.
-                self.acknowledge(&[], Some(from), generation).await?;
-                Ok(true)
+            Ok(_) => {
+                if mark != Some(from) {
+                    // If it is lost before anything was read, it is made again where it began.
+                    self.acknowledge(&[], Some(from), generation).await?;
+                }
+                Ok(made)
             }
-            Ok(_) => Ok(true),
-            Err(StoreError::Denied { detail, .. }) if detail.contains("BUSYGROUP") => Ok(false),
+            Err(StoreError::Denied { detail, .. }) if detail.contains("BUSYGROUP") => {
+                Ok(Group::Found)
+            }
             Err(error) => Err(error),
         }
     }
 
-    /// The last entry of the stream.
-    async fn end(&self, generation: u64) -> Result<EntryId, StoreError> {
-        let mut command = redis::cmd("XREVRANGE");
-        command.arg(&self.stream).arg("+").arg("-");
-        command.arg("COUNT").arg(1);
-        let reply = self
-            .link
-            .connection_of(generation)?
-            .command("find the end of a source", command)
-            .await?;
-        let last = value::entries(reply)?;
-        Ok(last.first().map_or(EntryId::MIN, |entry| entry.id))
+    /// The last id that the stream gave out, even if its entry is gone; the lowest for a stream that does not exist.
+    async fn last_given(&self, generation: u64) -> Result<EntryId, StoreError> {
+        let mut command = redis::cmd("XINFO");
+        command.arg("STREAM").arg(&self.stream);
+        let mut connected = self.link.connection_of(generation)?;
+        match connected.command("find the end of a source", command).await {
+            Ok(reply) => Ok(value::text_map(reply)
+                .get("last-generated-id")
+                .and_then(|id| id.parse().ok())
+                .unwrap_or(EntryId::MIN)),
+            Err(StoreError::Denied { detail, .. }) if detail.contains("no such key") => {
+                Ok(EntryId::MIN)
+            }
+            Err(error) => Err(error),
+        }
     }
 
     /// Reads entries that are pending since an earlier read, after `after`. Those without fields were trimmed.

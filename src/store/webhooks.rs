@@ -62,6 +62,12 @@ fn write(webhook: &Webhook) -> Result<String, StoreError> {
 }
 
 fn read(id: &str, reply: Value) -> Result<Option<Webhook>, StoreError> {
+    if let Some((code, detail)) = value::server_error(&reply) {
+        return Err(corrupt(
+            format!("webhook {id:?}"),
+            format!("Redis answered {code} {detail}"),
+        ));
+    }
     let mut parts = value::items(reply).into_iter();
     let (version, uid, body) = (parts.next(), parts.next(), parts.next());
     let Some(body) = body.and_then(value::bytes) else {
@@ -119,7 +125,7 @@ impl Store {
                 .arg("uid")
                 .arg("body");
         }
-        let replies = self.link().slowly("read webhooks", &commands).await?;
+        let replies = self.link().slowly_each("read webhooks", &commands).await?;
         Ok(ids
             .iter()
             .zip(replies)

@@ -237,6 +237,16 @@ async fn garbage_is_a_failure_of_its_own_and_not_sent_again() {
 }
 
 #[tokio::test]
+async fn interim_answers_without_end_are_cut_off() {
+    let receiver = Receiver::start().await;
+    let flood = b"HTTP/1.1 103 Early Hints\r\nlink: a\r\n\r\n".repeat(200_000);
+    receiver.push(Step::Raw(Bytes::from(flood)));
+    let posted = client().post(post(&receiver.url("/"))).await;
+    let (_, detail) = failure(&posted);
+    assert!(detail.contains("the peer sent more than"), "{detail}");
+}
+
+#[tokio::test]
 async fn a_head_without_end_is_cut_off() {
     let receiver = Receiver::start().await;
     receiver.push(Answer::new(200).header("x-long", &"x".repeat(1024 * 1024)));

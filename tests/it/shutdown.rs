@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 use std::time::Duration;
 
+use pombo::webhook::RateLimit;
 use rustix::process::Signal;
 
 use crate::support::pombo::World;
@@ -106,4 +107,32 @@ async fn a_second_signal_ends_it_at_once_and_nothing_is_lost() {
     let received = receiver.wait_for(2).await;
     assert_eq!(received[1].header("webhook-id"), "e1");
     world.redis.settled("events").await;
+}
+
+#[tokio::test]
+async fn a_lane_that_waits_for_its_rate_does_not_keep_the_daemon_from_stopping() {
+    let (world, receiver) = (World::new().await, Receiver::start().await);
+    world
+        .webhooks
+        .make("slow", &receiver.url("/"), &["*"], |spec| {
+            spec.rate_limit = Some(RateLimit {
+                per_second: 0.001,
+                burst: 1,
+            });
+        })
+        .await;
+    let mut pombo = world.config.spawn().await;
+    world.redis.events("e", "a.b", 3).await;
+    receiver.wait_for(1).await;
+    world.redis.settled("events").await;
+    pombo.terminate();
+    assert_eq!(pombo.wait().await.code(), Some(0));
+    assert!(
+        !pombo
+            .log()
+            .lines()
+            .iter()
+            .any(|line| line.contains("the grace is over")),
+        "nothing was in flight"
+    );
 }

@@ -43,12 +43,13 @@ impl Connector {
         tls: Arc<ClientConfig>,
         connect_timeout: Duration,
         keep: usize,
+        most_unasked: usize,
     ) -> Self {
         let tcp = TcpConnector(Arc::new(TcpParts {
             rules,
             resolver,
             connect_timeout,
-            open: OpenConnections::new(keep),
+            open: OpenConnections::new(keep, most_unasked),
         }));
         Self(Arc::new(Parts {
             https: HttpsConnector::from((tcp, tls)),

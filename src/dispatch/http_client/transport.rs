@@ -12,6 +12,8 @@ use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 
+use super::bounded::Bounded;
+
 /// What is known of a connection's use. The pool hands it out with every answer and with every failure.
 #[derive(Debug)]
 pub(super) struct Usage {
@@ -41,14 +43,17 @@ impl Usage {
 pub(super) struct OpenConnections {
     open: AtomicUsize,
     keep: usize,
+    most_unasked: usize,
 }
 
 impl OpenConnections {
-    /// Past `keep` open connections, new ones serve one request and are closed.
-    pub(super) fn new(keep: usize) -> Arc<Self> {
+    /// Past `keep` open connections, new ones serve one request and are closed. Each is given up when its peer sends more
+    /// than `most_unasked` bytes for one request.
+    pub(super) fn new(keep: usize, most_unasked: usize) -> Arc<Self> {
         Arc::new(Self {
             open: AtomicUsize::new(0),
             keep,
+            most_unasked,
         })
     }
 }
@@ -56,7 +61,7 @@ impl OpenConnections {
 /// A connected TCP stream with its [`Usage`].
 #[derive(Debug)]
 pub(super) struct Transport {
-    io: TokioIo<TcpStream>,
+    io: TokioIo<Bounded>,
     usage: Arc<Usage>,
     single_use: bool,
     among: Arc<OpenConnections>,
@@ -66,7 +71,7 @@ impl Transport {
     pub(super) fn new(stream: TcpStream, among: Arc<OpenConnections>) -> Self {
         let others = among.open.fetch_add(1, Ordering::Relaxed);
         Self {
-            io: TokioIo::new(stream),
+            io: TokioIo::new(Bounded::new(stream, among.most_unasked)),
             usage: Arc::new(Usage {
                 established: Instant::now(),
                 answered: AtomicBool::new(false),

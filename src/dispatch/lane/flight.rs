@@ -62,7 +62,14 @@ impl Lane {
     pub(super) fn start_attempts(&mut self) {
         self.denied = false;
         let now_ms = self.dispatch.clock.unix_ms();
-        if !self.may_send() || self.holds(now_ms) {
+        if !self.may_send() {
+            // Nothing waits for a token or a part of the cap any more, so that nothing keeps the lane from ending.
+            self.token_at = None;
+            self.spare = None;
+            self.waiting_for_permit = None;
+            return;
+        }
+        if self.holds(now_ms) {
             return;
         }
         if self.token_at.is_some_and(|(_, at)| Instant::now() < at) {

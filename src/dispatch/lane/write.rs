@@ -193,7 +193,12 @@ impl Lane {
                     // Nobody will try again: dropped, they stay pending on their source.
                     return;
                 }
-                let store_after = Instant::now() + STORE_AGAIN;
+                let pause = if error.is_passing() {
+                    STORE_AGAIN
+                } else {
+                    self.prepared.retry.first
+                };
+                let store_after = Instant::now() + pause;
                 self.unstored
                     .extend(batch.into_iter().map(|(held, due_ms)| Unstored {
                         held,

@@ -119,3 +119,24 @@ async fn a_stream_that_is_deleted_and_comes_back_is_read_from_its_first_new_entr
     assert_eq!(pombo.metric("pombo_events_lost_total", &[]).await, 0.0);
     pombo.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stream_that_stands_anew_with_lower_ids_is_read_from_its_beginning() {
+    let redis = Redis::start().await;
+    let ledger = Ledger::default();
+    let receiver = ledger.receiver(|_| Step::status(200)).await;
+    let config = config(&redis.url());
+    subscribe(&config.webhooks().await, &receiver, &["w"]).await;
+    let pombo = config.spawn().await;
+    // An id far in the future: the clock of the platform's Redis was wrong for a while.
+    let _: String = redis
+        .run("XADD events 9999999999999-0 id far type many payload {}")
+        .await;
+    until("the first", async || ledger.got("w"), |got| *got == 1).await;
+    at_rest(&redis).await;
+    let _: u64 = redis.run("DEL events").await;
+    redis.events("e", "many", 50).await;
+    ledger.complete(&["w"], "e", 50).await;
+    at_rest(&redis).await;
+    assert_eq!(pombo.stop().await, Some(0));
+}
