@@ -110,20 +110,23 @@ async fn a_second_signal_ends_it_at_once_and_nothing_is_lost() {
 }
 
 #[tokio::test]
-async fn a_lane_that_waits_for_its_rate_does_not_keep_the_daemon_from_stopping() {
+async fn lanes_that_wait_for_their_rate_do_not_keep_the_daemon_from_stopping() {
+    const LANES: usize = 300;
     let (world, receiver) = (World::new().await, Receiver::start().await);
-    world
-        .webhooks
-        .make("slow", &receiver.url("/"), &["*"], |spec| {
-            spec.rate_limit = Some(RateLimit {
-                per_second: 0.001,
-                burst: 1,
-            });
-        })
-        .await;
+    for n in 0..LANES {
+        world
+            .webhooks
+            .make(&format!("slow{n}"), &receiver.url("/"), &["*"], |spec| {
+                spec.rate_limit = Some(RateLimit {
+                    per_second: 0.001,
+                    burst: 1,
+                });
+            })
+            .await;
+    }
     let mut pombo = world.config.spawn().await;
     world.redis.events("e", "a.b", 3).await;
-    receiver.wait_for(1).await;
+    receiver.wait_for(LANES).await;
     world.redis.settled("events").await;
     pombo.terminate();
     assert_eq!(pombo.wait().await.code(), Some(0));
