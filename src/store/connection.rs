@@ -401,6 +401,22 @@ impl Connected {
         self.checked(operation, reply)
     }
 
+    /// Runs one command whose refusal may be an answer as good as any: an error comes as [`Value::ServerError`].
+    ///
+    /// # Errors
+    ///
+    /// Only when no reply came.
+    pub async fn ask(
+        &mut self,
+        operation: &'static str,
+        command: Cmd,
+    ) -> Result<Value, StoreError> {
+        let mut commands = Pipeline::with_capacity(1);
+        commands.add_command(command);
+        let replies = self.pipeline(operation, &commands).await?;
+        Ok(replies.into_iter().next().unwrap_or(Value::Nil))
+    }
+
     /// Runs a plain pipeline and returns every reply, an error among them as [`Value::ServerError`].
     ///
     /// # Errors

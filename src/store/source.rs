@@ -119,23 +119,22 @@ impl SourceStream {
             .arg(GROUP)
             .arg(from.to_string())
             .arg("MKSTREAM");
-        match self
-            .link
-            .connection_of(generation)?
-            .command("create the consumer group", command)
-            .await
-        {
-            Ok(_) => {
+        let operation = "create the consumer group";
+        let mut connected = self.link.connection_of(generation)?;
+        let reply = connected.ask(operation, command).await?;
+        match value::server_error(&reply) {
+            None => {
                 if mark != Some(from) {
                     // If it is lost before anything was read, it is made again where it began.
                     self.acknowledge(&[], Some(from), generation).await?;
                 }
                 Ok(made)
             }
-            Err(StoreError::Denied { detail, .. }) if detail.contains("BUSYGROUP") => {
-                Ok(Group::Found)
+            Some((code, _)) if code == "BUSYGROUP" => Ok(Group::Found),
+            Some((code, detail)) => {
+                connected.count_error(operation);
+                Err(StoreError::from_code(operation, &code, &detail))
             }
-            Err(error) => Err(error),
         }
     }
 
@@ -143,16 +142,19 @@ impl SourceStream {
     async fn last_given(&self, generation: u64) -> Result<EntryId, StoreError> {
         let mut command = redis::cmd("XINFO");
         command.arg("STREAM").arg(&self.stream);
+        let operation = "find the end of a source";
         let mut connected = self.link.connection_of(generation)?;
-        match connected.command("find the end of a source", command).await {
-            Ok(reply) => Ok(value::text_map(reply)
+        let reply = connected.ask(operation, command).await?;
+        match value::server_error(&reply) {
+            None => Ok(value::text_map(reply)
                 .get("last-generated-id")
                 .and_then(|id| id.parse().ok())
                 .unwrap_or(EntryId::MIN)),
-            Err(StoreError::Denied { detail, .. }) if detail.contains("no such key") => {
-                Ok(EntryId::MIN)
+            Some((_, detail)) if detail.contains("no such key") => Ok(EntryId::MIN),
+            Some((code, detail)) => {
+                connected.count_error(operation);
+                Err(StoreError::from_code(operation, &code, &detail))
             }
-            Err(error) => Err(error),
         }
     }
 
