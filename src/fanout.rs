@@ -165,11 +165,6 @@ impl Fanout {
         }
     }
 
-    /// Whether nothing waits for a writer.
-    pub fn is_idle(&self) -> bool {
-        self.room.available_permits() == MOST_WAITING_KIB as usize
-    }
-
     /// Queues what waits for `shard`, batch after batch, until nothing does.
     async fn write(&self, shard: u16) {
         let Some(writer) = self.writers.get(usize::from(shard)) else {

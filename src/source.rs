@@ -328,9 +328,12 @@ impl Reader {
                     "beat_missed",
                     "the last beat in Redis is too old".to_owned(),
                 )),
-                Gate::Open if table.len() >= MOST_UNACKNOWLEDGED => Some((
+                Gate::Open if table.unsettled() >= MOST_UNACKNOWLEDGED => Some((
                     "unacknowledged",
-                    format!("{} events wait for their acknowledgement", table.len()),
+                    format!(
+                        "{} events wait for their acknowledgement",
+                        table.unsettled()
+                    ),
                 )),
                 Gate::Open => None,
             };

@@ -117,13 +117,8 @@ impl Table {
     }
 
     /// How many entries are unsettled.
-    pub fn len(&self) -> usize {
+    pub fn unsettled(&self) -> usize {
         self.entries().states.len()
-    }
-
-    /// Whether nothing is unsettled.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
     }
 
     /// Whether nothing is being worked on: what is broken stays pending for whoever reads next.
