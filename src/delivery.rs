@@ -13,8 +13,10 @@ use thiserror::Error;
 
 use crate::event::EntryId;
 
+mod attempt_log;
 pub mod life;
 
+pub use attempt_log::{AttemptLog, AttemptRecord, LONGEST_LOG, Phases, RequestShape};
 pub use life::{Change, State, TRANSITIONS};
 
 #[cfg(test)]
@@ -78,6 +80,8 @@ pub struct Tries {
     pub last_error: String,
     /// When the last attempt began, in Unix milliseconds; 0 before the first.
     pub last_attempt_ms: u64,
+    /// What happened in each attempt, as far as it is kept.
+    pub log: AttemptLog,
 }
 
 impl Tries {
@@ -96,6 +100,7 @@ impl Tries {
             last_status: status,
             last_error: cut(error, LONGEST_ERROR).to_owned(),
             last_attempt_ms: began_ms,
+            log: self.log.clone(),
         }
     }
 

@@ -273,6 +273,7 @@ mod tests {
             uid: uid.to_owned(),
             version,
             secrets: Vec::new(),
+            rotation_ends_ms: None,
             disabled: None,
             managed_by: None,
             created_ms: 0,

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::settings::Secret;
 use crate::settings::units;
+use crate::signature::Scheme;
 use crate::target::shown_url;
 
 pub mod filter;
@@ -37,6 +38,9 @@ pub struct WebhookSpec {
     pub tenant: String,
     /// For people; 1 to 100 characters.
     pub name: String,
+    /// What it is there for, for people; at most 500 characters.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub description: Option<String>,
     /// Where its deliveries are POSTed to; at most 2048 bytes.
     pub url: String,
     /// Which event types it wants; 1 to 100 filters.
@@ -73,6 +77,9 @@ pub struct WebhookSpec {
     /// What the body of its deliveries is; the daemon's setting when not given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub body_mode: Option<BodyMode>,
+    /// How its deliveries are signed in the operator's header; the daemon's setting when not given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub signature_scheme: Option<Scheme>,
 }
 
 fn default_tenant() -> String {
@@ -97,6 +104,7 @@ impl fmt::Debug for WebhookSpec {
             .field("id", &self.id)
             .field("tenant", &self.tenant)
             .field("name", &self.name)
+            .field("description", &self.description)
             .field("url", &shown_url(&self.url))
             .field("events", &self.events)
             .field("secret", &self.secret)
@@ -108,6 +116,7 @@ impl fmt::Debug for WebhookSpec {
             .field("retry", &self.retry)
             .field("ordering", &self.ordering)
             .field("body_mode", &self.body_mode)
+            .field("signature_scheme", &self.signature_scheme)
             .finish()
     }
 }
@@ -163,6 +172,8 @@ pub struct Webhook {
     pub version: u64,
     /// What its deliveries are signed with, the newest first: one, and two while one rotates.
     pub secrets: Vec<Secret>,
+    /// Until when the secrets after the newest sign as well, in Unix milliseconds; `None` when there is no such end.
+    pub rotation_ends_ms: Option<u64>,
     /// Set when Pombo disabled the webhook; only an explicit enable clears it.
     pub disabled: Option<Disabled>,
     /// Who made it, such as `apply`: what prunes the webhooks that it made itself.
@@ -174,6 +185,14 @@ pub struct Webhook {
 }
 
 impl Webhook {
+    /// The secrets that sign at `now_ms`, the newest first.
+    pub fn secrets_at(&self, now_ms: u64) -> &[Secret] {
+        match self.rotation_ends_ms {
+            Some(end) if now_ms >= end => &self.secrets[..self.secrets.len().min(1)],
+            _ => &self.secrets,
+        }
+    }
+
     /// Whether deliveries are sent: its owner wants them, and Pombo has not disabled it.
     pub fn delivers(&self) -> bool {
         self.spec.active && self.disabled.is_none()

@@ -102,7 +102,7 @@ impl Prepared {
             uri,
             headers,
             keys: SigningKeys::new(&webhook.secrets),
-            scheme: settings.signature.scheme,
+            scheme: spec.signature_scheme.unwrap_or(settings.signature.scheme),
             signature_header,
             standard_webhooks: settings.signature.standard_webhooks,
             body_mode: spec.body_mode.unwrap_or(settings.delivery.body_mode),

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::error::StoreError;
 use super::value::{RawEntry, corrupt};
-use crate::delivery::Tries;
+use crate::delivery::{AttemptLog, Tries};
 use crate::event::{EntryId, Event};
 
 /// The version of the stored forms that this daemon writes.
@@ -133,6 +133,8 @@ struct StoredTries {
     s: Option<u16>,
     #[serde(default)]
     e: String,
+    #[serde(default, skip_serializing_if = "AttemptLog::is_empty")]
+    g: AttemptLog,
 }
 
 /// The tries of a delivery as they are stored beside its queue entry.
@@ -145,6 +147,7 @@ pub(crate) fn write_tries(tries: &Tries) -> String {
         l: tries.last_attempt_ms,
         s: tries.last_status,
         e: tries.last_error.clone(),
+        g: tries.log.clone(),
     };
     // Numbers and text always serialise.
     serde_json::to_string(&stored).unwrap_or_default()
@@ -169,6 +172,7 @@ pub(crate) fn read_tries(text: &[u8]) -> Result<Tries, StoreError> {
         last_attempt_ms: stored.l,
         last_status: stored.s,
         last_error: stored.e,
+        log: stored.g,
     })
 }
 
@@ -228,7 +232,7 @@ mod tests {
         ) {
             let tries = Tries {
                 attempts, since_replay: attempts / 2, first_attempt_ms: first, last_attempt_ms: first,
-                last_status: status, last_error: error,
+                last_status: status, last_error: error, log: AttemptLog::default(),
             };
             prop_assert_eq!(read_tries(write_tries(&tries).as_bytes()).unwrap(), tries);
         }

@@ -106,6 +106,7 @@ fn read(entry: &RawEntry) -> Result<DeadLetter, StoreError> {
                 last_attempt_ms: text("last_attempt_ms").parse().unwrap_or(0),
                 last_status: text("last_status").parse().ok(),
                 last_error: text("last_error"),
+                ..Tries::default()
             },
             answer: entry.bytes("answer").unwrap_or_default(),
             at_ms: text("at_ms").parse().unwrap_or(entry.id.ms),

@@ -60,6 +60,34 @@ impl Keys {
         self.configuration("change-number")
     }
 
+    /// HASH: one API token, under the SHA-256 of its text in hex.
+    pub fn token(&self, sha256: &str) -> String {
+        self.configuration(&format!("token:{sha256}"))
+    }
+
+    /// HASH: id of an API token -> SHA-256 of its text.
+    pub fn tokens(&self) -> String {
+        self.configuration("tokens")
+    }
+
+    /// SET: ids of a tenant's API tokens; those of the operator for `None`.
+    pub fn tenant_tokens(&self, tenant: Option<&str>) -> String {
+        match tenant {
+            Some(tenant) => self.configuration(&format!("tenant:{tenant}:tokens")),
+            None => self.configuration("operator-tokens"),
+        }
+    }
+
+    /// STRING, expires: what became of the event that was added under an idempotency key.
+    pub fn idempotency(&self, digest: &str) -> String {
+        self.configuration(&format!("idempotency:{digest}"))
+    }
+
+    /// HASH, expires: progress of a job that retries many deliveries.
+    pub fn job(&self, id: &str) -> String {
+        self.configuration(&format!("job:{id}"))
+    }
+
     /// STREAM, capped: wake-ups of the daemon that joined under `nonce`.
     pub fn wake(&self, nonce: &str) -> String {
         self.configuration(&format!("wake:{nonce}"))
@@ -122,6 +150,16 @@ impl Keys {
     /// STREAM, capped by age and count: a webhook's dead letters.
     pub fn dead(&self, shard: u16, uid: &str) -> String {
         self.sharded(shard, &format!("dead:{uid}"))
+    }
+
+    /// STREAM, capped by age and count: a webhook's deliveries that succeeded, newest last.
+    pub fn history(&self, shard: u16, uid: &str) -> String {
+        self.sharded(shard, &format!("history:{uid}"))
+    }
+
+    /// HASH: running counts of a webhook's finished deliveries.
+    pub fn stats(&self, shard: u16, uid: &str) -> String {
+        self.sharded(shard, &format!("stats:{uid}"))
     }
 
     /// SET: uids of the shard's webhooks that have dead letters, or had some.

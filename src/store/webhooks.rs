@@ -22,6 +22,8 @@ struct StoredWebhook {
     spec: WebhookSpec,
     secrets: Vec<Secret>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    rotation_ends_ms: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     disabled_reason: Option<String>,
     #[serde(default)]
     disabled_at_ms: u64,
@@ -45,6 +47,7 @@ fn write(webhook: &Webhook) -> Result<String, StoreError> {
         v: 1,
         spec: webhook.spec.clone(),
         secrets: webhook.secrets.clone(),
+        rotation_ends_ms: webhook.rotation_ends_ms,
         disabled_reason: webhook
             .disabled
             .as_ref()
@@ -96,6 +99,7 @@ fn read(id: &str, reply: Value) -> Result<Option<Webhook>, StoreError> {
             .ok_or_else(|| corrupt(what(), "its uid is missing"))?,
         spec: stored.spec,
         secrets: stored.secrets,
+        rotation_ends_ms: stored.rotation_ends_ms,
         disabled: stored.disabled_reason.map(|reason| Disabled {
             reason,
             at_ms: stored.disabled_at_ms,

@@ -263,6 +263,7 @@ fn debug_hides_the_secret_the_header_values_and_the_path() {
         spec,
         uid: "u1".into(),
         version: 1,
+        rotation_ends_ms: None,
         disabled: None,
         managed_by: None,
         created_ms: 0,
@@ -287,6 +288,7 @@ fn a_webhook_delivers_while_it_is_active_and_not_disabled() {
         uid: "u1".into(),
         version: 1,
         secrets: vec![Secret::new("s")],
+        rotation_ends_ms: None,
         disabled: None,
         managed_by: None,
         created_ms: 0,
@@ -341,6 +343,7 @@ prop_compose! {
         WebhookSpec {
             id,
             tenant,
+            description: fifo.then(|| name.clone()),
             name,
             url,
             events: events.iter().map(|text| EventFilter::parse(text).unwrap()).collect(),
@@ -353,6 +356,7 @@ prop_compose! {
             retry,
             ordering: if fifo { Ordering::Fifo } else { Ordering::None },
             body_mode: payload.map(|raw| if raw { BodyMode::Payload } else { BodyMode::Envelope }),
+            signature_scheme: payload.map(|raw| if raw { Scheme::Hex } else { Scheme::Sha256 }),
         }
     }
 }

@@ -14,6 +14,7 @@ use crate::target::TargetRules;
 const LONGEST_ID: usize = 64;
 const LONGEST_TENANT: usize = 256;
 const LONGEST_NAME: usize = 100;
+const LONGEST_DESCRIPTION: usize = 500;
 const MOST_EVENTS: usize = 100;
 const LONGEST_SECRET: usize = 512;
 const MOST_HEADERS: usize = 32;
@@ -163,6 +164,16 @@ impl WebhookSpec {
                 "name",
                 "the name is empty, too long, or holds control characters",
                 "1 to 100 characters",
+            ));
+        }
+        let unfit = |c: char| c.is_control() && c != '\n' && c != '\r' && c != '\t';
+        if let Some(description) = &self.description
+            && (description.chars().count() > LONGEST_DESCRIPTION || description.chars().any(unfit))
+        {
+            errors.push(FieldError::new(
+                "description",
+                "the description is too long, or holds control characters",
+                "at most 500 characters",
             ));
         }
     }

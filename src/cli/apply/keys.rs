@@ -41,6 +41,7 @@ pub(super) const WEBHOOK: &[Key] = &[
     key("id", Kind::Text("1 to 64 letters, digits, `_` and `-`")),
     key("tenant", Kind::Text("1 to 256 visible ASCII characters")),
     key("name", Kind::Text("1 to 100 characters")),
+    key("description", Kind::Text("at most 500 characters")),
     key("url", Kind::Text("an http:// or https:// URL")),
     key("events", Kind::Filters),
     key(
@@ -80,6 +81,10 @@ pub(super) const WEBHOOK: &[Key] = &[
     ),
     key("ordering", Kind::Choice(&["none", "fifo"])),
     key("body_mode", Kind::Choice(&["envelope", "payload"])),
+    key(
+        "signature_scheme",
+        Kind::Choice(&["timestamped", "sha256", "hex"]),
+    ),
 ];
 
 impl Kind {

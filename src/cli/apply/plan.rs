@@ -158,6 +158,7 @@ impl Planner<'_> {
                 uid: hex::encode(self.clock.random_bytes::<10>()),
                 version: 0,
                 secrets: vec![secret],
+                rotation_ends_ms: None,
                 disabled: None,
                 managed_by: Some(MANAGED_BY.to_owned()),
                 created_ms: now_ms,

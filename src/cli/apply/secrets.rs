@@ -61,6 +61,7 @@ mod tests {
             uid: "u".into(),
             version: 1,
             secrets: vec!["whsec_new".into(), "whsec_old".into()],
+            rotation_ends_ms: None,
             disabled: None,
             managed_by: None,
             created_ms: 0,

@@ -133,6 +133,7 @@ pub async fn prepare(
             ),
             version: earlier.as_ref().map_or(0, |webhook| webhook.version),
             secrets,
+            rotation_ends_ms: None,
             disabled: None,
             managed_by: None,
             created_ms: earlier.map_or(now_ms, |webhook| webhook.created_ms),
@@ -190,6 +191,7 @@ impl Subscriber {
             id: self.id.to_owned(),
             tenant: self.tenant.to_owned(),
             name: self.id.to_owned(),
+            description: None,
             url: url.to_owned(),
             events: vec![EventFilter::parse(self.events)?],
             secret: None,
@@ -206,6 +208,7 @@ impl Subscriber {
             }),
             ordering: Ordering::None,
             body_mode: None,
+            signature_scheme: None,
         })
     }
 

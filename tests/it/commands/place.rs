@@ -193,6 +193,7 @@ pub async fn bury(
             last_status: Some(503),
             last_error: "answered 503\u{1b}[2J".into(),
             last_attempt_ms: 1_773_403_201_000,
+            log: Default::default(),
         },
         answer: Bytes::from("go away"),
         at_ms,

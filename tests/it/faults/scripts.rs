@@ -165,6 +165,7 @@ fn tries(attempts: u32) -> Tries {
         last_status: Some(500),
         last_error: "it answered 500".to_owned(),
         last_attempt_ms: 9,
+        log: Default::default(),
     }
 }
 

@@ -36,6 +36,7 @@ pub fn webhook(id: &str, url: &str, events: &[&str]) -> Webhook {
         uid: format!("{id}-{number}"),
         version: 0,
         secrets: vec![Secret::new(SECRET)],
+        rotation_ends_ms: None,
         disabled: None,
         managed_by: None,
         created_ms: number + 1,
