@@ -35,8 +35,20 @@ struct Arguments {
     /// The settings file [default: /etc/pombo/pombo.toml if it exists]
     #[arg(long, short, global = true, value_name = "FILE")]
     config: Option<PathBuf>,
+    /// Settings of a platform, which lie under the file and the environment: jurichat or wts-chat
+    #[arg(long, global = true, value_name = "NAME", env = "POMBO_PROFILE")]
+    profile: Option<String>,
     #[command(subcommand)]
     command: Command,
+}
+
+/// Which settings a command was asked to use.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Given<'a> {
+    /// The profile, if one was named.
+    pub profile: Option<&'a str>,
+    /// The file, if one was named.
+    pub config: Option<&'a Path>,
 }
 
 #[derive(Debug, Subcommand)]
@@ -101,28 +113,31 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> Exit {
 }
 
 fn run(arguments: Arguments) -> anyhow::Result<Exit> {
-    let config = arguments.config.as_deref();
+    let given = Given {
+        profile: arguments.profile.as_deref(),
+        config: arguments.config.as_deref(),
+    };
     let (mut out, mut errors) = (std::io::stdout(), std::io::stderr());
     match arguments.command {
         Command::CheckConfig => Ok(check_config::check_config(
-            config,
+            given,
             settings::process_environment(),
             &mut out,
             &mut errors,
         )?),
-        Command::Apply(args) => with_settings(config, async |settings| {
+        Command::Apply(args) => with_settings(given, async |settings| {
             apply::run(&args, settings, &Clock::system(), &mut out, &mut errors).await
         }),
-        Command::Dead(command) => with_settings(config, async |settings| {
+        Command::Dead(command) => with_settings(given, async |settings| {
             dead::run(&command, settings, &Clock::system(), &mut out, &mut errors).await
         }),
-        Command::Rejected(command) => with_settings(config, async |settings| {
+        Command::Rejected(command) => with_settings(given, async |settings| {
             rejected::run(&command, settings, &Clock::system(), &mut out, &mut errors).await
         }),
-        Command::Enable(args) => with_settings(config, async |settings| {
+        Command::Enable(args) => with_settings(given, async |settings| {
             enable::run(&args, settings, &Clock::system(), &mut out).await
         }),
-        Command::Send(args) => with_settings(config, async |settings| {
+        Command::Send(args) => with_settings(given, async |settings| {
             send::run(&args, settings, &Clock::system(), &mut out).await
         }),
         Command::Completions { shell } => {
@@ -133,11 +148,11 @@ fn run(arguments: Arguments) -> anyhow::Result<Exit> {
                 _ => Ok(Exit::Ok),
             }
         }
-        Command::Serve => match load(config) {
+        Command::Serve => match load(given) {
             Ok(settings) => serve::run(settings),
             Err(exit) => Ok(exit),
         },
-        Command::Dev(args) => dev::run(args, config),
+        Command::Dev(args) => dev::run(args, given),
         Command::Listen(args) => {
             runtime(1)?.block_on(async {
                 let stop = CancellationToken::new();
@@ -152,10 +167,10 @@ fn run(arguments: Arguments) -> anyhow::Result<Exit> {
 
 /// Runs a command that needs the settings, and tells its trouble.
 fn with_settings(
-    config: Option<&Path>,
+    given: Given<'_>,
     command: impl AsyncFnOnce(&Settings) -> Result<Exit, Trouble>,
 ) -> anyhow::Result<Exit> {
-    let settings = match load(config) {
+    let settings = match load(given) {
         Ok(settings) => settings,
         Err(exit) => return Ok(exit),
     };
@@ -172,8 +187,8 @@ fn with_settings(
 }
 
 /// The settings, or what is wrong with them told and the exit code for it.
-pub(crate) fn load(config: Option<&Path>) -> Result<Settings, Exit> {
-    Settings::load(config, settings::process_environment()).map_err(|error| {
+pub(crate) fn load(given: Given<'_>) -> Result<Settings, Exit> {
+    Settings::load(given.profile, given.config, settings::process_environment()).map_err(|error| {
         eprintln!("{error}");
         Exit::Config
     })

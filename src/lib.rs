@@ -18,7 +18,7 @@
 //! [`registry`] all webhooks in memory · [`fanout`] hands an event's deliveries out · [`dispatch`] lanes that attempt
 //! them.
 //!
-//! **Faces**: [`observe`] metrics, health and readiness over HTTP · [`cli`] the commands.
+//! **Faces**: [`api`] webhooks, deliveries, events and tokens over HTTP · [`observe`] metrics, health and readiness over HTTP · [`cli`] the commands.
 //!
 //! **Composition**: [`daemon`] what is started and stopped in which order.
 //!
@@ -55,6 +55,7 @@ pub mod membership;
 pub mod registry;
 pub mod source;
 
+pub mod api;
 pub mod cli;
 pub mod observe;
 

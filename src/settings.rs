@@ -1,10 +1,12 @@
 //! The settings: typed sections, read in layers, refused as a whole when anything about them is wrong.
 //!
-//! The layers are the embedded defaults (`config/default.toml`, which is the reference of all keys), then a file, then the
-//! environment. Each layer is held against the schema for itself, so that a mistake is found even where a later layer covers it;
+//! The layers are the embedded defaults (`config/default.toml`, which is the reference of all keys), then a profile, then a
+//! file, then the environment. Each layer is held against the schema for itself, so that a mistake is found even where a later layer covers it;
 //! the `config` crate puts them on top of each other; files of secrets are read; and what came out is checked across
 //! keys. Every problem is reported, not just the first, with where it was given and what is allowed.
 
+mod api;
+mod catalogue;
 mod convert;
 mod dead_letters;
 mod delivery;
@@ -14,6 +16,7 @@ mod layers;
 mod logging;
 mod metrics;
 mod ownership;
+mod profile;
 mod queue;
 mod redis;
 mod redis_url;
@@ -34,6 +37,8 @@ use std::path::Path;
 use config::{Config, ConfigError, Map, Source, Value};
 use serde::{Deserialize, Serialize};
 
+pub use api::{ApiSettings, JwtSettings};
+pub use catalogue::{CatalogueEvent, CatalogueSettings};
 pub use dead_letters::DeadLetterSettings;
 pub use delivery::DeliverySettings;
 pub use error::{Problem, SettingsError};
@@ -41,6 +46,7 @@ pub use instance::InstanceSettings;
 pub use logging::{LogFormat, LoggingSettings};
 pub use metrics::MetricsSettings;
 pub use ownership::OwnershipSettings;
+pub use profile::PROFILES;
 pub use queue::{NoticesSettings, QueueSettings, RejectedSettings};
 pub use redis::{RedisServer, RedisSettings};
 pub use redis_url::redacted as redacted_url;
@@ -93,6 +99,10 @@ pub struct Settings {
     pub notices: NoticesSettings,
     /// `[ownership]`
     pub ownership: OwnershipSettings,
+    /// `[catalogue]`
+    pub catalogue: CatalogueSettings,
+    /// `[api]`
+    pub api: ApiSettings,
     /// `[metrics]`
     pub metrics: MetricsSettings,
     /// `[logging]`
@@ -102,16 +112,19 @@ pub struct Settings {
 }
 
 impl Settings {
-    /// Reads the settings: the defaults, then `config` (which must exist) or else [`SYSTEM_FILE`] (if it exists), then
-    /// the variables of `env`, usually those of [`process_environment`].
+    /// Reads the settings: the defaults, then the profile of this name (one of [`PROFILES`]), then `config` (which must
+    /// exist) or else [`SYSTEM_FILE`] (if it exists), then the variables of `env`, usually those of
+    /// [`process_environment`].
     pub fn load(
+        profile: Option<&str>,
         config: Option<&Path>,
         env: impl Iterator<Item = (String, String)>,
     ) -> Result<Settings, SettingsError> {
-        Settings::load_from(config, Path::new(SYSTEM_FILE), env)
+        Settings::load_from(profile, config, Path::new(SYSTEM_FILE), env)
     }
 
     fn load_from(
+        profile: Option<&str>,
         config: Option<&Path>,
         system_file: &Path,
         env: impl Iterator<Item = (String, String)>,
@@ -119,12 +132,13 @@ impl Settings {
         let environment: BTreeMap<String, String> = env.collect();
         let mut report = Report::default();
         let built_in = layers::from_toml(None, DEFAULTS, &mut report);
+        let profile = profile.map_or_else(BTreeMap::new, |name| profile::read(name, &mut report));
         let file = match read(config, system_file, &mut report) {
             Some((path, text)) => layers::from_toml(Some(path), &text, &mut report),
             None => BTreeMap::new(),
         };
         let variables = layers::from_environment(&environment, &mut report);
-        let layers = [built_in, file, variables]
+        let layers = [built_in, profile, file, variables]
             .map(|given| Layer(convert::table("", schema::ROOT, given, &mut report)));
         let settings = assemble(layers, &environment, &mut report);
         report.finish()?;
@@ -155,7 +169,7 @@ impl Settings {
     /// The embedded defaults alone, without any file and environment: a starting point for tests and for commands that
     /// bring their own surroundings.
     pub fn defaults_for_tests() -> Settings {
-        match Settings::load_from(None, Path::new(""), std::iter::empty()) {
+        match Settings::load_from(None, None, Path::new(""), std::iter::empty()) {
             Ok(settings) => settings,
             // The defaults are part of the program, and a test loads them.
             Err(error) => unreachable!("the embedded defaults are wrong: {error}"),
@@ -212,7 +226,7 @@ impl Source for Layer {
 }
 
 fn assemble(
-    layers: [Layer; 3],
+    layers: [Layer; 4],
     environment: &BTreeMap<String, String>,
     report: &mut Report,
 ) -> Result<Settings, ConfigError> {
@@ -225,6 +239,7 @@ fn assemble(
     secret_files::resolve("", schema::ROOT, &mut merged, report);
     let mut settings: Settings = Value::new(None, merged).try_deserialize()?;
     settings.signature.header.make_ascii_lowercase();
+    settings.api.complete();
     settings
         .instance
         .complete(settings.metrics.listen, environment);
@@ -244,6 +259,8 @@ fn check(settings: &Settings, report: &mut Report) {
     retry::check(&settings.retry, report);
     settings.targets.check(report);
     settings.queue.check(report);
+    settings.catalogue.check(report);
+    settings.api.check(&settings.delivery, report);
     if settings.redis.response_timeout > settings.ownership.lease {
         report.refuse(
             &["redis.response_timeout", "ownership.lease"],

@@ -17,6 +17,7 @@ pub mod queue;
 pub mod rejected;
 pub(crate) mod scripts;
 pub mod source;
+pub mod tokens;
 pub(crate) mod value;
 pub mod webhooks;
 

@@ -1,8 +1,8 @@
 //! `pombo check-config`: are the settings fine, and which are in force?
 
 use std::io::{self, Write};
-use std::path::Path;
 
+use super::Given;
 use crate::exit::Exit;
 use crate::settings::Settings;
 
@@ -10,12 +10,12 @@ use crate::settings::Settings;
 ///
 /// Settings without a source are fine for every command but `serve`, so that there is a remark and no failure.
 pub fn check_config(
-    config: Option<&Path>,
+    given: Given<'_>,
     env: impl Iterator<Item = (String, String)>,
     out: &mut dyn Write,
     errors: &mut dyn Write,
 ) -> io::Result<Exit> {
-    match Settings::load(config, env) {
+    match Settings::load(given.profile, given.config, env) {
         Ok(settings) => {
             out.write_all(settings.to_toml_redacted().as_bytes())?;
             out.flush()?;
@@ -46,7 +46,16 @@ mod tests {
         let env = env
             .iter()
             .map(|(name, value)| (name.to_string(), value.to_string()));
-        let exit = check_config(Some(&file), env, &mut out, &mut errors).unwrap();
+        let exit = check_config(
+            Given {
+                profile: None,
+                config: Some(&file),
+            },
+            env,
+            &mut out,
+            &mut errors,
+        )
+        .unwrap();
         let text = |bytes| String::from_utf8(bytes).unwrap();
         (exit, text(out), text(errors))
     }

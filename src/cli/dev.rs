@@ -28,6 +28,7 @@ use self::settings::Made;
 use self::show::{Line, Screen, What};
 use self::subscribers::Ready;
 use self::tally::Tally;
+use crate::cli::Given;
 use crate::clock::Clock;
 use crate::daemon::Daemon;
 use crate::event::EntryId;
@@ -81,7 +82,7 @@ fn rate(text: &str) -> Result<f64, &'static str> {
 /// # Errors
 ///
 /// What nobody can do anything about but try again.
-pub fn run(args: Args, config: Option<&Path>) -> anyhow::Result<Exit> {
+pub fn run(args: Args, given: Given<'_>) -> anyhow::Result<Exit> {
     let folder = match Folder::open(&args.data) {
         Ok(folder) => folder,
         Err(error) => {
@@ -90,14 +91,14 @@ pub fn run(args: Args, config: Option<&Path>) -> anyhow::Result<Exit> {
         }
     };
     let runtime = super::runtime(0)?;
-    let exit = runtime.block_on(with_redis(&args, config, &folder));
+    let exit = runtime.block_on(with_redis(&args, given, &folder));
     // What still runs then, such as a look-up of a name, has nobody left to tell.
     runtime.shutdown_timeout(Duration::from_millis(200));
     exit
 }
 
 /// Starts Redis, and stops it however the rest ends.
-async fn with_redis(args: &Args, config: Option<&Path>, folder: &Folder) -> anyhow::Result<Exit> {
+async fn with_redis(args: &Args, given: Given<'_>, folder: &Folder) -> anyhow::Result<Exit> {
     let clock = Clock::system();
     let stop = CancellationToken::new();
     super::serve::cancel_on_signal(stop.clone())?;
@@ -119,7 +120,7 @@ async fn with_redis(args: &Args, config: Option<&Path>, folder: &Folder) -> anyh
         () = stop.cancelled() => return Ok(Exit::Interrupted),
     };
     let exit = tokio::select! {
-        exit = play(args, config, folder, &url, &clock, stop) => exit,
+        exit = play(args, given, folder, &url, &clock, stop) => exit,
         error = redis.ended() => refused(error),
     };
     redis.stop().await;
@@ -128,13 +129,13 @@ async fn with_redis(args: &Args, config: Option<&Path>, folder: &Folder) -> anyh
 
 async fn play(
     args: &Args,
-    config: Option<&Path>,
+    given: Given<'_>,
     folder: &Folder,
     url: &Secret,
     clock: &Clock,
     stop: CancellationToken,
 ) -> anyhow::Result<Exit> {
-    let Made { settings, changed } = match settings::make(args.port, config, folder, url)? {
+    let Made { settings, changed } = match settings::make(args.port, given, folder, url)? {
         Ok(made) => made,
         Err(exit) => return Ok(exit),
     };

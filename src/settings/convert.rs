@@ -110,15 +110,16 @@ enum Wrong {
 fn value(key: &str, kind: Kind, node: Node, report: &mut Report) -> Option<Value> {
     let origin = node.origin;
     let input = match (kind, node.input) {
-        (Kind::Section(_) | Kind::Sections(_) | Kind::Networks, Input::Raw(text)) => {
-            match from_json(&origin, &text) {
-                Ok(input) => input,
-                Err(reason) => {
-                    report.add(problem(key, kind, &origin, Wrong::Text(None, reason)));
-                    return None;
-                }
+        (
+            Kind::Section(_) | Kind::Sections(_) | Kind::Networks | Kind::Texts { .. },
+            Input::Raw(text),
+        ) => match from_json(&origin, &text) {
+            Ok(input) => input,
+            Err(reason) => {
+                report.add(problem(key, kind, &origin, Wrong::Text(None, reason)));
+                return None;
             }
-        }
+        },
         (_, input) => input,
     };
     let converted = match (kind, input) {
@@ -126,7 +127,13 @@ fn value(key: &str, kind: Kind, node: Node, report: &mut Report) -> Option<Value
         (Kind::Sections(keys), Input::List(items)) => {
             Ok(ValueKind::Array(sections(key, keys, items, report)))
         }
-        (Kind::Networks, Input::List(items)) => Ok(ValueKind::Array(networks(key, items, report))),
+        (Kind::Networks, Input::List(items)) => {
+            Ok(ValueKind::Array(texts(key, NETWORK, items, report)))
+        }
+        (Kind::Texts { allowed, check }, Input::List(items)) => {
+            let text = Kind::Text { allowed, check };
+            Ok(ValueKind::Array(texts(key, text, items, report)))
+        }
         (kind, input) => leaf(kind, input),
     };
     match converted {
@@ -150,15 +157,16 @@ fn sections(key: &str, keys: Keys, items: Vec<Node>, report: &mut Report) -> Vec
     values
 }
 
-fn networks(key: &str, items: Vec<Node>, report: &mut Report) -> Vec<Value> {
-    const NETWORK: Kind = Kind::Text {
-        allowed: "networks, such as \"127.0.0.0/8\" or \"fd00::/8\", or single addresses",
-        check: check_network,
-    };
+const NETWORK: Kind = Kind::Text {
+    allowed: "networks, such as \"127.0.0.0/8\" or \"fd00::/8\", or single addresses",
+    check: check_network,
+};
+
+fn texts(key: &str, kind: Kind, items: Vec<Node>, report: &mut Report) -> Vec<Value> {
     items
         .into_iter()
         .enumerate()
-        .filter_map(|(index, item)| value(&format!("{key}[{index}]"), NETWORK, item, report))
+        .filter_map(|(index, item)| value(&format!("{key}[{index}]"), kind, item, report))
         .collect()
 }
 
@@ -308,7 +316,9 @@ pub(super) fn allowed(kind: Kind) -> String {
         format!("{min} to {max}")
     }
     match kind {
-        Kind::Text { allowed, .. } | Kind::Float { allowed, .. } => allowed.into(),
+        Kind::Text { allowed, .. } | Kind::Float { allowed, .. } | Kind::Texts { allowed, .. } => {
+            allowed.into()
+        }
         Kind::Secret => "text that is not empty".into(),
         Kind::Url => redis_url::ALLOWED.into(),
         Kind::Path => "the path of a file".into(),

@@ -70,6 +70,15 @@ fn hide(kind: Kind, value: Value) -> Value {
     match (kind, value) {
         (Kind::Secret, _) => Value::from("<hidden>"),
         (Kind::Url, Value::String(url)) => Value::from(redacted(&url)),
+        (Kind::Section(keys), Value::Table(section)) => Value::Table(
+            section
+                .into_iter()
+                .map(|(name, value)| match schema::find(keys, &name) {
+                    Some(kind) => (name, hide(kind, value)),
+                    None => (name, value),
+                })
+                .collect(),
+        ),
         (_, value) => value,
     }
 }

@@ -4,8 +4,8 @@
 use std::time::Duration;
 
 use super::{
-    dead_letters, delivery, instance, logging, metrics, ownership, queue, redis, retry, shutdown,
-    signature, source, targets,
+    api, catalogue, dead_letters, delivery, instance, logging, metrics, ownership, queue, redis,
+    retry, shutdown, signature, source, targets,
 };
 
 /// The keys of a table: several lists, so that tables can share one.
@@ -52,6 +52,11 @@ pub(super) enum Kind {
     Choice(&'static [&'static str]),
     /// A list of networks.
     Networks,
+    /// A list of texts.
+    Texts {
+        allowed: &'static str,
+        check: TextCheck,
+    },
     Section(Keys),
     /// A list of tables.
     Sections(Keys),
@@ -117,6 +122,8 @@ pub(super) const ROOT: Keys = &[&[
     Key::new("rejected", Kind::Section(&[queue::CAP_KEYS])),
     Key::new("notices", Kind::Section(&[queue::CAP_KEYS])),
     Key::new("ownership", Kind::Section(&[ownership::KEYS])),
+    Key::new("catalogue", Kind::Section(&[catalogue::KEYS])),
+    Key::new("api", Kind::Section(&[api::KEYS])),
     Key::new("metrics", Kind::Section(&[metrics::KEYS])),
     Key::new("logging", Kind::Section(&[logging::KEYS])),
     Key::new("shutdown", Kind::Section(&[shutdown::KEYS])),

@@ -35,17 +35,22 @@ impl TargetSettings {
     }
 }
 
-mod networks {
+pub(super) mod networks {
     use ipnet::IpNet;
     use serde::{Deserialize, Deserializer, Serializer, de::Error};
 
     use crate::settings::convert::parse_network;
 
-    pub(super) fn serialize<S: Serializer>(networks: &[IpNet], to: S) -> Result<S::Ok, S::Error> {
+    pub(in crate::settings) fn serialize<S: Serializer>(
+        networks: &[IpNet],
+        to: S,
+    ) -> Result<S::Ok, S::Error> {
         to.collect_seq(networks.iter().map(IpNet::to_string))
     }
 
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<IpNet>, D::Error> {
+    pub(in crate::settings) fn deserialize<'de, D: Deserializer<'de>>(
+        from: D,
+    ) -> Result<Vec<IpNet>, D::Error> {
         Vec::<String>::deserialize(from)?
             .iter()
             .map(|text| parse_network(text).ok_or_else(|| D::Error::custom("is no network")))

@@ -36,7 +36,7 @@ impl Surroundings {
 
     fn load(&self, config: &str) -> Result<Settings, SettingsError> {
         let path = self.file("pombo.toml", config);
-        Settings::load(Some(&path), self.environment.clone().into_iter())
+        Settings::load(None, Some(&path), self.environment.clone().into_iter())
     }
 
     fn refused(&self, config: &str) -> SettingsError {

@@ -260,7 +260,7 @@ fn the_settings_of_the_readme_load() {
             continue;
         }
         let path = write(folder.path(), "pombo.toml", block);
-        let settings = Settings::load(Some(&path), std::iter::empty());
+        let settings = Settings::load(None, Some(&path), std::iter::empty());
         sources += settings
             .unwrap_or_else(|error| panic!("{error}\n{block}"))
             .sources

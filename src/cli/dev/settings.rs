@@ -1,10 +1,10 @@
 //! The settings of the daemon that `pombo dev` runs.
 
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
-use std::path::Path;
 
 use super::folder::Folder;
 use super::samples;
+use crate::cli::Given;
 use crate::exit::Exit;
 use crate::settings::{Secret, Settings};
 
@@ -19,15 +19,20 @@ pub struct Made {
 /// all is kept but where events come from and what is on this machine.
 pub fn make(
     port: Option<u16>,
-    config: Option<&Path>,
+    given: Given<'_>,
     folder: &Folder,
     url: &Secret,
 ) -> anyhow::Result<Result<Made, Exit>> {
-    let usual = SocketAddr::from((Ipv4Addr::LOCALHOST, 9464));
-    let port = port.unwrap_or_else(|| {
-        let free = TcpListener::bind(usual).is_ok();
-        if free { usual.port() } else { 0 }
-    });
+    let usual = |port| {
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+        if TcpListener::bind(address).is_ok() {
+            port
+        } else {
+            0
+        }
+    };
+    let port = port.unwrap_or_else(|| usual(9464));
+    let api_port = usual(8080);
     let quoted = |text: &str| toml::Value::from(text).to_string();
     let path = folder.write(
         "pombo.toml",
@@ -35,25 +40,27 @@ pub fn make(
             "# Written by `pombo dev`, for other commands while it runs.\n\n\
              [instance]\nname = \"dev\"\nlock_file = {}\n\n[redis]\nurl = {}\n{}\n\
              [targets]\nallow = [\"127.0.0.0/8\"]\n\n[metrics]\nlisten = \"127.0.0.1:{port}\"\n\n\
+             [api]\nlisten = \"127.0.0.1:{api_port}\"\n\n\
              [logging]\nlevel = \"error\"\n\n[shutdown]\ngrace = \"5s\"\n",
             quoted(&folder.file("daemon.lock").to_string_lossy()),
             quoted(url.expose()),
             samples::SOURCES,
         ),
     )?;
-    let own = Settings::load(Some(&path), std::iter::empty())?;
-    let Some(config) = config else {
+    let own = Settings::load(None, Some(&path), std::iter::empty())?;
+    if given.config.is_none() && given.profile.is_none() {
         return Ok(Ok(Made {
             settings: own,
             changed: Vec::new(),
         }));
-    };
-    Ok(crate::cli::load(Some(config)).map(|theirs| combine(theirs, own)))
+    }
+    Ok(crate::cli::load(given).map(|theirs| combine(theirs, own)))
 }
 
 fn combine(mut theirs: Settings, own: Settings) -> Made {
-    let mut changed =
-        vec!["yours, but for [instance], [redis], [[sources]] and [metrics]".to_owned()];
+    let mut changed = vec![
+        "yours, but for [instance], [redis], [[sources]], [metrics] and api.listen".to_owned(),
+    ];
     let missing: Vec<_> = own
         .targets
         .allow
@@ -74,6 +81,7 @@ fn combine(mut theirs: Settings, own: Settings) -> Made {
     theirs.redis = own.redis;
     theirs.sources = own.sources;
     theirs.metrics = own.metrics;
+    theirs.api.listen = own.api.listen;
     Made {
         settings: theirs,
         changed,

@@ -113,21 +113,22 @@ fn a_file_covers_the_defaults_and_the_environment_covers_the_file() {
 fn the_system_file_is_read_if_it_is_there_and_none_is_named() {
     let surroundings = Surroundings::new();
     let file = surroundings.file("system.toml", "[redis]\nprefix = \"other\"\n");
-    let settings = Settings::load_from(None, &file, std::iter::empty()).unwrap();
+    let settings = Settings::load_from(None, None, &file, std::iter::empty()).unwrap();
     assert_eq!(settings.redis.prefix, "other");
 
     let missing = surroundings.directory.path().join("missing.toml");
-    let settings = Settings::load_from(None, &missing, std::iter::empty()).unwrap();
+    let settings = Settings::load_from(None, None, &missing, std::iter::empty()).unwrap();
     assert_eq!(settings.redis.prefix, "pombo");
 
     let named = surroundings.file("named.toml", "");
-    let settings = Settings::load_from(Some(&named), &file, std::iter::empty()).unwrap();
+    let settings = Settings::load_from(None, Some(&named), &file, std::iter::empty()).unwrap();
     assert_eq!(settings.redis.prefix, "pombo");
 }
 
 #[test]
 fn a_named_file_that_is_missing_is_an_error() {
-    let error = Settings::load(Some(Path::new("/no/such/file")), std::iter::empty()).unwrap_err();
+    let error =
+        Settings::load(None, Some(Path::new("/no/such/file")), std::iter::empty()).unwrap_err();
     let text = error.to_string();
     assert!(text.contains("/no/such/file"), "{text}");
     assert!(text.contains("cannot be read: No such file"), "{text}");

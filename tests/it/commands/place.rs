@@ -88,7 +88,7 @@ impl Place {
 
     pub fn settings(&self) -> Settings {
         let loaded: Result<Settings, SettingsError> =
-            Settings::load(Some(&self.path("pombo.toml")), std::iter::empty());
+            Settings::load(None, Some(&self.path("pombo.toml")), std::iter::empty());
         loaded.unwrap()
     }
 

@@ -51,6 +51,8 @@ impl Config {
             factor = 1.0
             longest = "100ms"
             jitter = 0.0
+            [api]
+            listen = "127.0.0.1:0"
             [metrics]
             listen = "127.0.0.1:0"
             [logging]
@@ -81,7 +83,7 @@ impl Config {
     }
 
     pub fn settings(&self) -> Settings {
-        Settings::load(Some(&self.file()), std::iter::empty())
+        Settings::load(None, Some(&self.file()), std::iter::empty())
             .unwrap_or_else(|error| panic!("{error}"))
     }
 

@@ -1,0 +1,102 @@
+//! The management API: tenants manage their own webhooks, the operator all of them, over HTTP.
+//!
+//! It reads and writes what is kept in Redis and needs nothing of the delivery path but the HTTP client, so that any
+//! daemon can answer for all webhooks. One file for each kind of thing: its handlers, its bodies and answers. Every
+//! handler is given a [`caller::Caller`], which says whose things exist for it.
+
+pub mod caller;
+pub mod fields;
+pub mod problem;
+
+use std::sync::Arc;
+
+use arc_swap::ArcSwapOption;
+use axum::body::Body;
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::Response;
+use serde::Serialize;
+use serde_json::Value;
+use utoipa_axum::router::OpenApiRouter;
+
+use self::problem::Problem;
+use crate::clock::Clock;
+use crate::dispatch::Dispatch;
+use crate::dispatch::http_client::HttpClient;
+use crate::metrics::Metrics;
+use crate::settings::{Settings, SourceSettings};
+use crate::store::{Link, Store};
+
+/// What the tenant is called where nobody set another name: the name in the types of this module.
+const TENANT_FIELD: &str = "tenantId";
+
+/// A source that events can be added to.
+#[derive(Clone)]
+pub struct Ingest {
+    /// Its settings.
+    pub settings: Arc<SourceSettings>,
+    /// The Redis that holds its stream.
+    pub link: Link,
+}
+
+/// What all handlers work with.
+pub struct Api {
+    /// The daemon's Redis.
+    pub store: Store,
+    /// All settings.
+    pub settings: Arc<Settings>,
+    /// Time and randomness.
+    pub clock: Clock,
+    /// The metrics.
+    pub metrics: Arc<Metrics>,
+    /// The client of test deliveries.
+    pub http: Arc<HttpClient>,
+    /// The sources, in the order of the settings.
+    pub sources: Vec<Ingest>,
+    /// The dispatch of the present era, while there is one.
+    pub dispatch: Arc<ArcSwapOption<Dispatch>>,
+}
+
+impl Api {
+    /// An answer in JSON, with the tenant under the name that the settings give it: at the top, in each element of a
+    /// list, and in each element of `data`.
+    pub fn answer(&self, status: StatusCode, body: &impl Serialize) -> Result<Response, Problem> {
+        let mut value = serde_json::to_value(body).map_err(|error| {
+            tracing::error!(%error, "an answer of the API could not be written");
+            Problem::internal()
+        })?;
+        let name = self.settings.api.tenant_field.as_str();
+        if name != TENANT_FIELD {
+            rename_tenant(&mut value, name);
+        }
+        let mut response = Response::new(Body::from(value.to_string()));
+        *response.status_mut() = status;
+        let headers = response.headers_mut();
+        headers.insert(
+            header::CONTENT_TYPE,
+            HeaderValue::from_static("application/json"),
+        );
+        // Secrets and deliveries are nobody else's, and are not kept on the way.
+        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        Ok(response)
+    }
+}
+
+fn rename_tenant(value: &mut Value, name: &str) {
+    match value {
+        Value::Array(items) => items.iter_mut().for_each(|item| rename_tenant(item, name)),
+        Value::Object(members) => {
+            if let Some(tenant) = members.remove(TENANT_FIELD) {
+                members.insert(name.to_owned(), tenant);
+            }
+            if let Some(data @ Value::Array(_)) = members.get_mut("data") {
+                rename_tenant(data, name);
+            }
+        }
+        _ => {}
+    }
+}
+
+/// All routes below the base path, each with its documentation.
+pub fn routes() -> OpenApiRouter<Arc<Api>> {
+    OpenApiRouter::new()
+}
