@@ -6,8 +6,10 @@
 
 pub mod caller;
 pub mod fields;
+mod guard;
 pub mod problem;
 mod server;
+mod tls;
 pub mod tokens;
 
 use std::sync::Arc;
@@ -20,6 +22,7 @@ use serde::Serialize;
 use serde_json::Value;
 use utoipa_axum::router::OpenApiRouter;
 
+pub use self::guard::Guards;
 use self::problem::Problem;
 pub use self::server::{Peer, serve};
 use crate::clock::Clock;
@@ -57,6 +60,19 @@ pub struct Api {
     pub sources: Vec<Ingest>,
     /// The dispatch of the present era, while there is one.
     pub dispatch: Arc<ArcSwapOption<Dispatch>>,
+    /// What every request passes first.
+    pub guards: Guards,
+}
+
+/// Why the API cannot be served.
+#[derive(Debug, thiserror::Error)]
+pub enum ApiError {
+    /// The certificate or its key cannot be used.
+    #[error("the API cannot be served over TLS: {reason}")]
+    Tls {
+        /// Which setting, which file, and what is wrong.
+        reason: String,
+    },
 }
 
 impl Api {
