@@ -8,6 +8,7 @@ pub mod caller;
 pub mod fields;
 pub mod problem;
 mod server;
+pub mod tokens;
 
 use std::sync::Arc;
 
@@ -100,5 +101,5 @@ fn rename_tenant(value: &mut Value, name: &str) {
 
 /// All routes below the base path, each with its documentation.
 pub fn routes() -> OpenApiRouter<Arc<Api>> {
-    OpenApiRouter::new()
+    OpenApiRouter::new().merge(tokens::routes())
 }

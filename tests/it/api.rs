@@ -1,3 +1,4 @@
 //! The management API, over HTTP.
 
 mod guards;
+mod tokens;
