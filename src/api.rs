@@ -7,6 +7,7 @@
 pub mod caller;
 pub mod fields;
 pub mod problem;
+mod server;
 
 use std::sync::Arc;
 
@@ -19,6 +20,7 @@ use serde_json::Value;
 use utoipa_axum::router::OpenApiRouter;
 
 use self::problem::Problem;
+pub use self::server::{Peer, serve};
 use crate::clock::Clock;
 use crate::dispatch::Dispatch;
 use crate::dispatch::http_client::HttpClient;
