@@ -5,9 +5,14 @@
 //! handler is given a [`caller::Caller`], which says whose things exist for it.
 
 pub mod caller;
+pub mod etag;
 pub mod fields;
+pub mod ingest;
+pub mod path;
 pub mod problem;
+pub mod responses;
 mod server;
+pub mod webhooks;
 
 use std::sync::Arc;
 
@@ -56,6 +61,8 @@ pub struct Api {
     pub sources: Vec<Ingest>,
     /// The dispatch of the present era, while there is one.
     pub dispatch: Arc<ArcSwapOption<Dispatch>>,
+    /// The limits on test deliveries.
+    pub tests: webhooks::test_delivery::Turns,
 }
 
 impl Api {
@@ -101,4 +108,6 @@ fn rename_tenant(value: &mut Value, name: &str) {
 /// All routes below the base path, each with its documentation.
 pub fn routes() -> OpenApiRouter<Arc<Api>> {
     OpenApiRouter::new()
+        .merge(webhooks::routes())
+        .merge(ingest::routes())
 }

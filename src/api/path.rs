@@ -17,9 +17,10 @@ impl<S: Send + Sync> FromRequestParts<S> for WebhookId {
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<WebhookId, Problem> {
         let unknown = || Problem::not_found("webhook");
-        let Path(mut parameters) = Path::<HashMap<String, String>>::from_request_parts(parts, state)
-            .await
-            .map_err(|_| unknown())?;
+        let Path(mut parameters) =
+            Path::<HashMap<String, String>>::from_request_parts(parts, state)
+                .await
+                .map_err(|_| unknown())?;
         let id = parameters.remove("webhookId").unwrap_or_default();
         let whole = (1..=64).contains(&id.len()) && id.bytes().all(is_id_byte);
         whole.then_some(WebhookId(id)).ok_or_else(unknown)

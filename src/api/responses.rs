@@ -30,9 +30,18 @@ impl IntoResponses for Guarded {
             (400, "The request cannot be read at all."),
             (401, "There is no token, or it is not valid."),
             (403, "The token is valid, and not for this."),
-            (429, "Too many requests; `Retry-After` says when to come back."),
-            (500, "Something went wrong; its cause is in Pombo's log, under the request's id."),
-            (503, "Redis is away or Pombo is at its limits; `Retry-After` says when to come back."),
+            (
+                429,
+                "Too many requests; `Retry-After` says when to come back.",
+            ),
+            (
+                500,
+                "Something went wrong; its cause is in Pombo's log, under the request's id.",
+            ),
+            (
+                503,
+                "Redis is away or Pombo is at its limits; `Retry-After` says when to come back.",
+            ),
         ])
     }
 }
@@ -45,7 +54,10 @@ impl IntoResponses for WithBody {
         problems([
             (413, "The body is larger than this installation allows."),
             (415, "The body is not said to be JSON."),
-            (422, "Fields or parameters are wrong; `errors` lists all of them."),
+            (
+                422,
+                "Fields or parameters are wrong; `errors` lists all of them.",
+            ),
         ])
     }
 }

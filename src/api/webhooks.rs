@@ -145,7 +145,11 @@ pub async fn list(
     let _turn = LISTINGS.acquire().await.map_err(|_| Problem::internal())?;
     let ids = api
         .store
-        .webhook_ids_after(tenant.as_deref(), after.as_deref(), limit.unwrap_or(MOST_LISTED))
+        .webhook_ids_after(
+            tenant.as_deref(),
+            after.as_deref(),
+            limit.unwrap_or(MOST_LISTED),
+        )
         .await?;
     let Some(ids) = ids else {
         let mut query = Query::of(&Uri::default());
@@ -173,10 +177,13 @@ pub async fn list(
             .map(|webhook| (api.store.shard_of(&webhook.spec.id), webhook.uid.as_str()))
             .collect();
         let stats = api.store.stats(&places).await?;
-        let views = webhooks.iter().zip(stats).map(|(webhook, stats)| ListedWebhook {
-            webhook: WebhookView::of(webhook, now_ms),
-            stats: stats.into(),
-        });
+        let views = webhooks
+            .iter()
+            .zip(stats)
+            .map(|(webhook, stats)| ListedWebhook {
+                webhook: WebhookView::of(webhook, now_ms),
+                stats: stats.into(),
+            });
         listed.extend(views);
     }
     api.answer(StatusCode::OK, &listed)
@@ -238,7 +245,10 @@ pub async fn create(
     }
     let view = WebhookView::with_secret(&webhook, now_ms);
     let mut response = tagged(api.answer(StatusCode::CREATED, &view)?, &webhook);
-    let place = format!("{}/webhooks/{}", api.settings.api.base_path, webhook.spec.id);
+    let place = format!(
+        "{}/webhooks/{}",
+        api.settings.api.base_path, webhook.spec.id
+    );
     if let Ok(place) = HeaderValue::try_from(place) {
         response.headers_mut().insert(header::LOCATION, place);
     }
@@ -334,7 +344,10 @@ pub async fn update(
     let mut fields = Fields::of_body(&headers, &body)?;
     let tenant_field = &api.settings.api.tenant_field;
     if fields.raw_named("secret").is_some() {
-        let allowed = format!("POST {}/webhooks/{id}/secret/rotate", api.settings.api.base_path);
+        let allowed = format!(
+            "POST {}/webhooks/{id}/secret/rotate",
+            api.settings.api.base_path
+        );
         fields.refuse("secret", "cannot be changed like this", allowed);
     }
     if fields.raw_named(tenant_field).is_some() {

@@ -19,8 +19,7 @@ use crate::webhook::EventFilter;
 pub const TEST_EVENT: &str = "webhook.test";
 
 /// What is allowed where an event type of the catalogue stands.
-pub const ALLOWED_EVENT: &str =
-    "an event type that GET /webhooks/events lists, or webhook.test";
+pub const ALLOWED_EVENT: &str = "an event type that GET /webhooks/events lists, or webhook.test";
 
 /// What is allowed in `events` where there is a catalogue.
 const ALLOWED_FILTER: &str = "an event type that GET /webhooks/events lists, webhook.test, or a pattern that matches \

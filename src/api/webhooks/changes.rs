@@ -22,7 +22,8 @@ const URL: &str = "an absolute http:// or https:// URL without credentials, at m
 const EVENTS: &str = "a list of 1 to 100 event types or patterns";
 const HEADERS: &str = "an object of at most 32 headers, each a text, or null for none";
 const RATE_LIMIT: &str = "an object with perSecond and burst, or null for no limit";
-const RETRY: &str = "an object with firstMs, factor, longestMs, jitter, maxAttempts and maxAgeMs, or null";
+const RETRY: &str =
+    "an object with firstMs, factor, longestMs, jitter, maxAttempts and maxAgeMs, or null";
 const SECRET: &str = "16 to 512 printable ASCII characters; leave it out to have one generated";
 const MOST_EVENTS: usize = 100;
 

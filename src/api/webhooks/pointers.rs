@@ -12,13 +12,29 @@ const NAMES: &[(&str, &str, Option<&str>)] = &[
     ("rate_limit.per_second", "/rateLimit/perSecond", None),
     ("rate_limit.burst", "/rateLimit/burst", None),
     ("max_in_flight", "/maxInFlight", None),
-    ("timeout", "/timeoutMs", Some("100 to 300000 (milliseconds)")),
-    ("retry.first", "/retry/firstMs", Some("100 to 2592000000 (milliseconds)")),
+    (
+        "timeout",
+        "/timeoutMs",
+        Some("100 to 300000 (milliseconds)"),
+    ),
+    (
+        "retry.first",
+        "/retry/firstMs",
+        Some("100 to 2592000000 (milliseconds)"),
+    ),
     ("retry.factor", "/retry/factor", None),
-    ("retry.longest", "/retry/longestMs", Some("100 to 2592000000 (milliseconds), and at least firstMs")),
+    (
+        "retry.longest",
+        "/retry/longestMs",
+        Some("100 to 2592000000 (milliseconds), and at least firstMs"),
+    ),
     ("retry.jitter", "/retry/jitter", None),
     ("retry.max_attempts", "/retry/maxAttempts", None),
-    ("retry.max_age", "/retry/maxAgeMs", Some("100 to 31536000000 (milliseconds)")),
+    (
+        "retry.max_age",
+        "/retry/maxAgeMs",
+        Some("100 to 31536000000 (milliseconds)"),
+    ),
 ];
 
 /// The error as the API tells it.
@@ -38,7 +54,11 @@ pub fn invalid(error: FieldError, spec: &WebhookSpec) -> Invalid {
                 .headers
                 .keys()
                 .find(|name| name.escape_debug().to_string() == shown);
-            let name: String = written.map_or(shown, |name| name.as_str()).chars().take(LONGEST_SHOWN).collect();
+            let name: String = written
+                .map_or(shown, |name| name.as_str())
+                .chars()
+                .take(LONGEST_SHOWN)
+                .collect();
             format!("/headers/{}", token(&name))
         }
         None => format!("/{field}"),
@@ -63,16 +83,39 @@ mod tests {
         }))
         .unwrap();
         let errors = spec.validate_for(&TargetRules::default(), "x-signature");
-        let told: Vec<Invalid> = errors.into_iter().map(|error| invalid(error, &spec)).collect();
-        let pointers: Vec<&str> = told.iter().filter_map(|error| error.pointer.as_deref()).collect();
+        let told: Vec<Invalid> = errors
+            .into_iter()
+            .map(|error| invalid(error, &spec))
+            .collect();
+        let pointers: Vec<&str> = told
+            .iter()
+            .filter_map(|error| error.pointer.as_deref())
+            .collect();
         assert_eq!(
             pointers,
             [
-                "/name", "/description", "/url", "/events", "/headers/a~1b~0c", "/headers/host", "/headers/x-a",
-                "/rateLimit/perSecond", "/rateLimit/burst", "/maxInFlight", "/timeoutMs", "/retry/firstMs",
-                "/retry/factor", "/retry/longestMs", "/retry/jitter", "/retry/maxAttempts", "/retry/maxAgeMs",
+                "/name",
+                "/description",
+                "/url",
+                "/events",
+                "/headers/a~1b~0c",
+                "/headers/host",
+                "/headers/x-a",
+                "/rateLimit/perSecond",
+                "/rateLimit/burst",
+                "/maxInFlight",
+                "/timeoutMs",
+                "/retry/firstMs",
+                "/retry/factor",
+                "/retry/longestMs",
+                "/retry/jitter",
+                "/retry/maxAttempts",
+                "/retry/maxAgeMs",
             ]
         );
-        assert!(told.iter().all(|error| !error.allowed.contains("ms to ")), "{told:#?}");
+        assert!(
+            told.iter().all(|error| !error.allowed.contains("ms to ")),
+            "{told:#?}"
+        );
     }
 }

@@ -76,13 +76,17 @@ pub struct WebhookView {
     pub disabled: Option<DisabledView>,
     /// Until when the secret before the present one signs as well, while one is replaced.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(nullable = false, format = DateTime, example = "2026-03-14T12:00:00.123Z")]
+    #[schema(
+        nullable = false,
+        format = "date-time",
+        example = "2026-03-14T12:00:00.123Z"
+    )]
     pub secret_rotation_ends_at: Option<String>,
     /// When it was made.
-    #[schema(format = DateTime, example = "2026-03-13T12:00:00.123Z")]
+    #[schema(format = "date-time", example = "2026-03-13T12:00:00.123Z")]
     pub created_at: String,
     /// When it was last changed.
-    #[schema(format = DateTime, example = "2026-03-13T12:00:00.123Z")]
+    #[schema(format = "date-time", example = "2026-03-13T12:00:00.123Z")]
     pub updated_at: String,
 }
 
@@ -159,7 +163,7 @@ pub struct DisabledView {
     #[schema(example = "the receiver answered 410 Gone")]
     pub reason: String,
     /// When.
-    #[schema(format = DateTime, example = "2026-03-13T12:00:00.123Z")]
+    #[schema(format = "date-time", example = "2026-03-13T12:00:00.123Z")]
     pub at: String,
 }
 
@@ -260,10 +264,7 @@ impl WebhookView {
                 reason: disabled.reason.clone(),
                 at: rfc3339_ms(disabled.at_ms),
             }),
-            secret_rotation_ends_at: webhook
-                .rotation_ends_ms
-                .filter(|_| rotates)
-                .map(rfc3339_ms),
+            secret_rotation_ends_at: webhook.rotation_ends_ms.filter(|_| rotates).map(rfc3339_ms),
             created_at: rfc3339_ms(webhook.created_ms),
             updated_at: rfc3339_ms(webhook.updated_ms),
         }
