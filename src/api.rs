@@ -5,10 +5,15 @@
 //! handler is given a [`caller::Caller`], which says whose things exist for it.
 
 pub mod caller;
+pub mod etag;
 pub mod fields;
+pub mod ingest;
+pub mod path;
 pub mod problem;
+pub mod responses;
 mod server;
 pub mod tokens;
+pub mod webhooks;
 
 use std::sync::Arc;
 
@@ -57,6 +62,8 @@ pub struct Api {
     pub sources: Vec<Ingest>,
     /// The dispatch of the present era, while there is one.
     pub dispatch: Arc<ArcSwapOption<Dispatch>>,
+    /// The limits on test deliveries.
+    pub tests: webhooks::test_delivery::Turns,
 }
 
 impl Api {
@@ -101,5 +108,8 @@ fn rename_tenant(value: &mut Value, name: &str) {
 
 /// All routes below the base path, each with its documentation.
 pub fn routes() -> OpenApiRouter<Arc<Api>> {
-    OpenApiRouter::new().merge(tokens::routes())
+    OpenApiRouter::new()
+        .merge(webhooks::routes())
+        .merge(ingest::routes())
+        .merge(tokens::routes())
 }

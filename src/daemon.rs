@@ -151,6 +151,7 @@ impl Daemon {
                 http: http.clone(),
                 sources: ingests.collect(),
                 dispatch: dispatch.clone(),
+                tests: Default::default(),
             };
             (listener, Arc::new(api))
         });
