@@ -10,6 +10,7 @@ pub mod fields;
 pub mod jobs;
 pub mod problem;
 pub mod retries;
+mod server;
 
 use std::sync::Arc;
 
@@ -24,6 +25,7 @@ use utoipa_axum::router::OpenApiRouter;
 use self::deliveries::Lookups;
 use self::jobs::Jobs;
 use self::problem::Problem;
+pub use self::server::{Peer, serve};
 use crate::clock::Clock;
 use crate::dispatch::Dispatch;
 use crate::dispatch::http_client::HttpClient;

@@ -1,13 +1,14 @@
 //! The daemon: what is started in which order, what ends when, and why.
 //!
-//! For the whole life of the process: the links to Redis, the metrics listener, readiness. For each era: the
+//! For the whole life of the process: the links to Redis, the metrics listener, the API, readiness. For each era: the
 //! membership's beats, the registry and its follower, the dispatch with its lanes, the fan-out, the sources. An era is
 //! begun from what Redis holds and from nothing else, so that a daemon that was deposed, or whose Redis was replaced,
 //! goes on exactly as one that was just started.
 //!
 //! Order of starting: claims, registry, dispatch, fan-out, sources: nothing is read before there is somewhere to put
 //! it. Order of stopping: sources (nothing new comes in), lanes (what flies lands, what waits is stored, within the
-//! grace), acknowledgements, ownership. What the grace cuts off is still pending on its source or in its queue.
+//! grace), acknowledgements, ownership. What the grace cuts off is still pending on its source or in its queue. The API
+//! and the metrics answer until the very end: what the API does is done in Redis, whoever owns the shard.
 
 mod follower;
 mod life;
@@ -18,15 +19,17 @@ mod sources;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 
+use arc_swap::ArcSwapOption;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use self::life::Life;
 use self::lock::Lock;
 use self::sources::ConfiguredSource;
+use crate::api::{self, Api, Ingest};
 use crate::clock::Clock;
-use crate::dispatch;
 use crate::dispatch::http_client::HttpClient;
+use crate::dispatch::{self, Dispatch};
 use crate::exit::Exit;
 use crate::logging::StateLog;
 use crate::metrics::Metrics;
@@ -43,10 +46,12 @@ pub enum DaemonError {
     /// Another daemon of this name runs, or the lock file cannot be had.
     #[error(transparent)]
     Lock(#[from] lock::LockError),
-    /// The metrics listener cannot be bound.
-    #[error("cannot listen on {address} (metrics.listen): {error}")]
+    /// A listener cannot be bound.
+    #[error("cannot listen on {address} ({setting}): {error}")]
     Listen {
-        /// The setting.
+        /// The setting's name: `metrics.listen` or `api.listen`.
+        setting: &'static str,
+        /// Its value.
         address: SocketAddr,
         /// The system's own words.
         error: std::io::Error,
@@ -73,7 +78,7 @@ impl DaemonError {
     }
 }
 
-/// A daemon that has its settings, its lock and its listener, and is ready to run.
+/// A daemon that has its settings, its lock and its listeners, and is ready to run.
 pub struct Daemon {
     settings: Arc<Settings>,
     clock: Clock,
@@ -83,20 +88,24 @@ pub struct Daemon {
     sources: Vec<ConfiguredSource>,
     http: Arc<HttpClient>,
     listener: TcpListener,
+    api: Option<(TcpListener, Arc<Api>)>,
+    dispatch: Arc<ArcSwapOption<Dispatch>>,
     _lock: Lock,
 }
 
 impl Daemon {
-    /// Takes the lock, binds the listener, and makes what can fail before anything is done.
+    /// Takes the lock, binds the listeners, and makes what can fail before anything is done.
     ///
     /// # Errors
     ///
     /// See [`DaemonError`].
     pub fn new(settings: Settings, clock: Clock) -> Result<Daemon, DaemonError> {
         let lock = Lock::take(&settings.instance.lock_file, &settings.instance.name)?;
-        let address = settings.metrics.listen;
-        let listener =
-            TcpListener::bind(address).map_err(|error| DaemonError::Listen { address, error })?;
+        let listener = bind("metrics.listen", settings.metrics.listen)?;
+        let api_listener = match settings.api.enabled {
+            true => Some(bind("api.listen", settings.api.listen)?),
+            false => None,
+        };
         let metrics = Metrics::new();
         let store = Store::new(&settings, &clock, &metrics)?;
         let mut sources = Vec::new();
@@ -126,15 +135,38 @@ impl Daemon {
             readiness::REGISTRY,
             readiness::SOURCES,
         ]);
+        let settings = Arc::new(settings);
+        let http = Arc::new(http);
+        let dispatch = Arc::new(ArcSwapOption::empty());
+        let api = api_listener.map(|listener| {
+            let ingests = sources.iter().map(|source| Ingest {
+                settings: source.settings.clone(),
+                link: source.link.clone(),
+            });
+            let api = Api {
+                store: store.clone(),
+                settings: settings.clone(),
+                clock: clock.clone(),
+                metrics: metrics.clone(),
+                http: http.clone(),
+                sources: ingests.collect(),
+                dispatch: dispatch.clone(),
+                lookups: api::deliveries::Lookups::default(),
+                jobs: api::jobs::Jobs::default(),
+            };
+            (listener, Arc::new(api))
+        });
         Ok(Daemon {
-            settings: Arc::new(settings),
+            settings,
             clock,
             metrics,
             readiness,
             store,
             sources,
-            http: Arc::new(http),
+            http,
             listener,
+            api,
+            dispatch,
             _lock: lock,
         })
     }
@@ -146,6 +178,16 @@ impl Daemon {
     /// The system does not tell.
     pub fn metrics_address(&self) -> std::io::Result<SocketAddr> {
         self.listener.local_addr()
+    }
+
+    /// Where the API is served, if it is.
+    ///
+    /// # Errors
+    ///
+    /// The system does not tell.
+    pub fn api_address(&self) -> std::io::Result<Option<SocketAddr>> {
+        let listener = self.api.as_ref().map(|(listener, _)| listener);
+        listener.map(TcpListener::local_addr).transpose()
     }
 
     /// The conditions under which the daemon is ready.
@@ -168,6 +210,8 @@ impl Daemon {
             sources,
             http,
             listener,
+            api,
+            dispatch,
             _lock,
         } = self;
         let ended = CancellationToken::new();
@@ -193,6 +237,25 @@ impl Daemon {
                 }
             });
         }
+        if let Some((listener, api)) = api {
+            {
+                let (api, stop, ended) = (api.clone(), stop.clone(), ended.clone());
+                background.spawn(async move {
+                    // Early: what a job says last needs the link, which ends with everything else.
+                    tokio::select! {
+                        () = stop.cancelled() => {}
+                        () = ended.cancelled() => {}
+                    }
+                    api.jobs.stop().await;
+                });
+            }
+            let ended = ended.clone();
+            background.spawn(async move {
+                if let Err(error) = api::serve(listener, api, ended).await {
+                    tracing::error!(%error, "the API's listener failed");
+                }
+            });
+        }
         let life = Life {
             settings,
             clock,
@@ -201,6 +264,7 @@ impl Daemon {
             store,
             sources,
             http,
+            dispatch,
             stop,
         };
         let result = life.run().await;
@@ -208,6 +272,14 @@ impl Daemon {
         while background.join_next().await.is_some() {}
         result
     }
+}
+
+fn bind(setting: &'static str, address: SocketAddr) -> Result<TcpListener, DaemonError> {
+    TcpListener::bind(address).map_err(|error| DaemonError::Listen {
+        setting,
+        address,
+        error,
+    })
 }
 
 /// Keeps readiness, metric and log in step with the link to the daemon's own Redis.

@@ -150,6 +150,12 @@ impl Settings {
         render::to_toml(self, Secrets::Hidden)
     }
 
+    /// Bytes that the body of a request may have which adds an event: any payload that is accepted fits.
+    pub fn largest_event_body(&self) -> usize {
+        const AROUND: usize = 64 << 10;
+        self.api.max_body.max(self.delivery.max_payload + AROUND)
+    }
+
     /// Refuses settings without a source: a daemon would have nothing to do. Other commands can do without.
     pub fn require_sources(&self) -> Result<(), SettingsError> {
         if !self.sources.is_empty() {
@@ -260,7 +266,7 @@ fn check(settings: &Settings, report: &mut Report) {
     settings.targets.check(report);
     settings.queue.check(report);
     settings.catalogue.check(report);
-    settings.api.check(&settings.delivery, report);
+    settings.api.check(report);
     if settings.redis.response_timeout > settings.ownership.lease {
         report.refuse(
             &["redis.response_timeout", "ownership.lease"],

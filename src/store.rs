@@ -17,6 +17,7 @@ pub mod notices;
 pub mod ownership;
 pub mod queue;
 pub mod rejected;
+pub mod retry;
 pub(crate) mod scripts;
 pub mod source;
 pub mod tokens;

@@ -213,7 +213,7 @@ impl Fields {
                 // 2.0 is as whole as 2 in JSON.
                 value.as_u64().or_else(|| {
                     let number = value.as_f64()?;
-                    (number >= 0.0 && number <= 9_007_199_254_740_992.0 && number.fract() == 0.0)
+                    ((0.0..=9_007_199_254_740_992.0).contains(&number) && number.fract() == 0.0)
                         .then_some(number as u64)
                 })
             },

@@ -29,7 +29,7 @@ use crate::event::EntryId;
 use crate::store::StoreError;
 use crate::store::deliveries::{From, Look, MOST_LOOKED_AT, Row, RowFilter, Shelf};
 use crate::store::jobs::{JobStatus as StoredStatus, StoredJob};
-use crate::store::lane::Hastened;
+use crate::store::retry::Hastened;
 use crate::webhook::Webhook;
 
 /// Jobs of one daemon at a time.

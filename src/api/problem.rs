@@ -142,6 +142,16 @@ impl Problem {
         )
     }
 
+    /// 405: the path is there, but not for this method; the header `Allow` has those that are.
+    pub fn wrong_method() -> Problem {
+        Problem::new(
+            StatusCode::METHOD_NOT_ALLOWED,
+            "wrong-method",
+            "The method is not allowed here",
+            "The header Allow has the methods that are answered here.",
+        )
+    }
+
     /// 409: not in the state in which it is.
     pub fn conflict(detail: impl Into<String>) -> Problem {
         Problem::new(

@@ -23,7 +23,7 @@ use super::fields::{Field, Fields, Query};
 use super::jobs::{self, Job};
 use super::problem::{PROBLEM_JSON, Problem};
 use crate::store::deliveries::{Record, RowFilter};
-use crate::store::lane::Hastened;
+use crate::store::retry::Hastened;
 use crate::webhook::Webhook;
 
 /// Entries that are looked at to count what a retry is about; large ones count for more.

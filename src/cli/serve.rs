@@ -44,7 +44,8 @@ async fn serve(settings: Settings) -> anyhow::Result<Exit> {
     let stop = CancellationToken::new();
     cancel_on_signal(stop.clone())?;
     let metrics = daemon.metrics_address()?;
-    tracing::info!(version = env!("CARGO_PKG_VERSION"), instance = %name, %metrics, "pombo starts");
+    let api = daemon.api_address()?.map(tracing::field::display);
+    tracing::info!(version = env!("CARGO_PKG_VERSION"), instance = %name, %metrics, api, "pombo starts");
     let manager = tokio::spawn(tell_service_manager(daemon.readiness(), stop.clone()));
     let result = daemon.run(stop).await;
     manager.abort();

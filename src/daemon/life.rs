@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwapOption;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -41,6 +42,8 @@ pub(super) struct Life {
     pub store: Store,
     pub sources: Vec<ConfiguredSource>,
     pub http: Arc<HttpClient>,
+    /// Holds the dispatch of the present era, while there is one.
+    pub dispatch: Arc<ArcSwapOption<Dispatch>>,
     pub stop: CancellationToken,
 }
 
@@ -133,6 +136,7 @@ impl Life {
         if let Err(error) = dispatch.adopt(&era.owned_shards()).await {
             return self.could_not_begin(&era, &error).await;
         }
+        self.dispatch.store(Some(dispatch.clone()));
         let owned = era.owned_shards().len();
         self.metrics
             .shards_owned
@@ -257,6 +261,7 @@ impl Life {
             self.readiness
                 .set(readiness::OWNERSHIP, Err("joining anew".to_owned()));
         }
+        self.dispatch.store(None);
         reading.abort();
         tasks.shutdown().await;
         self.metrics.shards_owned.set(0);

@@ -9,11 +9,10 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 use super::Secret;
-use super::delivery::DeliverySettings;
 use super::error::Report;
 use super::schema::{Key, Kind, days, millis, minutes};
 use super::targets::networks;
-use super::units::{self, format_size};
+use super::units;
 
 /// `[api]`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -42,7 +41,7 @@ pub struct ApiSettings {
     /// How long a request may take, its body's arrival included; 1 s to 5 min.
     #[serde(with = "units::duration")]
     pub request_timeout: Duration,
-    /// Bytes of a request's body; above `delivery.max_payload`, for events come in by it.
+    /// Bytes of a request's body, but for events: see [`super::Settings::largest_event_body`].
     #[serde(with = "units::size")]
     pub max_body: usize,
     /// Requests at work at the same time; more are answered 503.
@@ -303,7 +302,7 @@ impl ApiSettings {
         }
     }
 
-    pub(super) fn check(&self, delivery: &DeliverySettings, report: &mut Report) {
+    pub(super) fn check(&self, report: &mut Report) {
         match (&self.tls_certificate_file, &self.tls_key_file) {
             (Some(certificate), Some(key)) => {
                 report.need_file("api.tls_certificate_file", certificate);
@@ -320,17 +319,6 @@ impl ApiSettings {
                 "both or none of tls_certificate_file and tls_key_file",
             ),
             (None, None) => {}
-        }
-        if self.max_body < delivery.max_payload {
-            report.refuse(
-                &["api.max_body", "delivery.max_payload"],
-                format!(
-                    "is {}, less than one payload may have (delivery.max_payload, {}): large events could not be added",
-                    format_size(self.max_body),
-                    format_size(delivery.max_payload)
-                ),
-                "at least delivery.max_payload",
-            );
         }
         if let Some(token) = &self.operator_token {
             let text = token.expose();

@@ -513,31 +513,3 @@ impl Store {
 pub(crate) fn field(value: impl ToString) -> Bytes {
     Bytes::from(value.to_string())
 }
-
-/// What became of a schedule that was to be brought forward.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Hastened {
-    /// It is due now.
-    Done,
-    /// The delivery is no more.
-    Gone,
-    /// It is not scheduled, or due already.
-    NotScheduled,
-}
-
-impl Store {
-    /// HASTEN.
-    ///
-    /// # Errors
-    ///
-    /// Whatever keeps Redis from answering.
-    pub async fn hasten(
-        &self,
-        _shard: u16,
-        _uid: &str,
-        _id: EntryId,
-        _now_ms: u64,
-    ) -> Result<Hastened, StoreError> {
-        Ok(Hastened::Gone)
-    }
-}

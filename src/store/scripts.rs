@@ -38,6 +38,7 @@ scripts! {
     DELETE_WEBHOOK = "delete_webhook.lua", "delete a webhook";
     TRIM = "trim.lua", "trim a source";
     PROGRESS = "progress.lua", "read a source's progress";
+    HASTEN = "hasten.lua", "hasten a retry";
     JOB = "job.lua", "note a job's progress";
     ROWS = "rows.lua", "list deliveries";
     RECORDS = "records.lua", "read deliveries";

@@ -119,3 +119,13 @@ async fn a_metrics_port_that_is_taken_ends_the_start_with_the_reason() {
     assert_eq!(pombo.wait().await.code(), Some(1));
     pombo.log().wait_for("metrics.listen").await;
 }
+
+#[tokio::test]
+async fn an_api_port_that_is_taken_ends_the_start_with_the_reason() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = taken.local_addr().expect("its address");
+    let world = World::with(&format!("[api]\nlisten = \"{address}\"")).await;
+    let mut pombo = world.config.spawn_unready().await;
+    assert_eq!(pombo.wait().await.code(), Some(1));
+    pombo.log().wait_for("api.listen").await;
+}

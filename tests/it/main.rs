@@ -1,6 +1,7 @@
 //! Integration tests: everything over real sockets.
 
 mod acl;
+mod api;
 mod commands;
 mod dead_letters;
 mod delivery;

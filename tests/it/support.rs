@@ -3,6 +3,7 @@
 // Not every test uses everything that a receiver can do.
 #![allow(dead_code)]
 
+pub mod api;
 pub mod dns;
 pub mod pombo;
 pub mod proxy;

@@ -20,6 +20,7 @@ pub use observed::{Metrics, Observed};
 pub use process::Process;
 pub use webhooks::{SECRET, Webhooks, webhook};
 
+use super::api::ApiClient;
 use super::redis::Redis;
 
 /// The settings of a daemon under test, kept as a file, which both ways to run it read.
@@ -98,10 +99,12 @@ impl Config {
     pub fn start_unready(&self) -> Pombo {
         let daemon = self.daemon().expect("a daemon that can start");
         let address = daemon.metrics_address().expect("a port");
+        let api = daemon.api_address().expect("a port");
         let readiness = daemon.readiness();
         let stop = CancellationToken::new();
         Pombo {
             observed: Observed::at(address),
+            api,
             readiness,
             running: tokio::spawn(daemon.run(stop.clone())),
             stop,
@@ -149,6 +152,7 @@ fn merge(into: &mut Table, from: Table) {
 /// A daemon within the test's process. It is cut off when it is dropped.
 pub struct Pombo {
     observed: Observed,
+    api: Option<SocketAddr>,
     readiness: Readiness,
     stop: CancellationToken,
     running: JoinHandle<Result<(), DaemonError>>,
@@ -157,6 +161,16 @@ pub struct Pombo {
 impl Pombo {
     pub fn address(&self) -> SocketAddr {
         self.observed.address()
+    }
+
+    /// Where the API is served.
+    pub fn api_address(&self) -> SocketAddr {
+        self.api.expect("an API that is served")
+    }
+
+    /// A client of the API, without a token.
+    pub fn api(&self) -> ApiClient {
+        ApiClient::at(self.api_address())
     }
 
     pub fn readiness(&self) -> &Readiness {

@@ -1,5 +1,6 @@
 //! The daemon as a process of its own.
 
+use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -11,12 +12,14 @@ use tokio::process::{Child, Command};
 use tokio::sync::watch;
 
 use super::Observed;
+use crate::support::api::ApiClient;
 use crate::support::wait::{PATIENCE, until};
 
 /// `pombo serve`. It is killed when it is dropped.
 pub struct Process {
     child: Child,
     observed: Option<Observed>,
+    api: Option<SocketAddr>,
     log: Log,
 }
 
@@ -41,18 +44,27 @@ impl Process {
             .expect("the program starts");
         let errors = child.stderr.take().expect("a pipe");
         let mut log = Log::of(errors);
-        let listening = |line: &Value| {
-            let address = line
-                .get("metrics")
-                .or_else(|| line["fields"].get("metrics"))?;
-            address.as_str()?.parse().ok()
+        let told = |line: &Value| {
+            let address = |name: &str| line.get(name)?.as_str()?.parse::<SocketAddr>().ok();
+            Some((address("metrics")?, address("api")))
         };
-        let address = log.find("where it listens", listening).await;
+        let listening = log.find("where it listens", told).await;
         Process {
             child,
-            observed: address.map(Observed::at),
+            observed: listening.map(|(metrics, _)| Observed::at(metrics)),
+            api: listening.and_then(|(_, api)| api),
             log,
         }
+    }
+
+    /// Where the API is served.
+    pub fn api_address(&self) -> SocketAddr {
+        self.api.expect("an API that is served")
+    }
+
+    /// A client of the API, without a token.
+    pub fn api(&self) -> ApiClient {
+        ApiClient::at(self.api_address())
     }
 
     pub fn log(&self) -> &Log {
