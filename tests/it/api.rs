@@ -1,3 +1,7 @@
 //! The management API, over HTTP.
 
+mod deliveries;
 mod guards;
+mod jobs;
+mod retries;
+mod shelves;
