@@ -1,4 +1,8 @@
 //! The management API, over HTTP.
 
+mod deliveries;
 mod guards;
+mod jobs;
+mod retries;
+mod shelves;
 mod tokens;
