@@ -8,6 +8,7 @@ pub mod codec;
 pub mod connection;
 pub mod dead;
 pub mod error;
+pub mod history;
 pub mod keys;
 pub mod lane;
 pub mod meta;
@@ -15,8 +16,10 @@ pub mod notices;
 pub mod ownership;
 pub mod queue;
 pub mod rejected;
+pub mod retry;
 pub(crate) mod scripts;
 pub mod source;
+pub mod stats;
 pub(crate) mod value;
 pub mod webhooks;
 

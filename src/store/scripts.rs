@@ -30,6 +30,7 @@ scripts! {
     DEAD = "dead.lua", "dead-letter a delivery";
     BURY = "bury.lua", "dead-letter a delivery that was never queued";
     REPLAY = "replay.lua", "replay a dead letter";
+    HASTEN = "hasten.lua", "hasten a retry";
     PARK = "park.lua", "park a lane";
     BEAT = "beat.lua", "beat";
     CLAIM = "claim.lua", "claim a shard";
