@@ -94,6 +94,11 @@ impl Keys {
         self.configuration(&format!("job:{id}"))
     }
 
+    /// STRING, expires: the id of the job that works on a webhook's deliveries now.
+    pub fn running_job(&self, webhook_id: &str) -> String {
+        self.configuration(&format!("job-of:{webhook_id}"))
+    }
+
     /// STREAM, capped: wake-ups of the daemon that joined under `nonce`.
     pub fn wake(&self, nonce: &str) -> String {
         self.configuration(&format!("wake:{nonce}"))
