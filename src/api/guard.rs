@@ -23,6 +23,7 @@ use tracing::Instrument as _;
 
 use self::arriving::Arriving;
 use super::ApiError;
+use super::auth::Auth;
 use super::problem::{PROBLEM_JSON, Problem};
 use super::tls::Tls;
 use crate::clock::Clock;
@@ -43,6 +44,8 @@ const HUNG_UP: u16 = 499;
 pub struct Guards {
     /// The certificate, if the API is served over TLS.
     pub(super) tls: Option<Arc<Tls>>,
+    /// What tells who calls.
+    pub(super) auth: Auth,
     passage: Arc<Passage>,
 }
 
@@ -73,6 +76,7 @@ impl Guards {
         };
         Ok(Guards {
             tls: Tls::new(&settings.api)?,
+            auth: Auth::new(&settings.api, clock)?,
             passage: Arc::new(passage),
         })
     }
@@ -129,6 +133,7 @@ fn cors(settings: &Settings) -> Option<CorsLayer> {
                 header::RETRY_AFTER,
                 REQUEST_ID,
                 TOTAL,
+                HeaderName::from_static("idempotency-replayed"),
             ])
             .max_age(PREFLIGHT_VALID),
     )

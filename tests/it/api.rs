@@ -1,5 +1,6 @@
 //! The management API, over HTTP.
 
+mod auth;
 mod deliveries;
 mod guards;
 mod ingest;
