@@ -54,8 +54,11 @@ impl Drop for Busy {
     }
 }
 
+/// A key and its id.
+type Named = (Option<String>, Arc<Key>);
+
 struct KeySet {
-    keys: Vec<(Option<String>, Arc<Key>)>,
+    keys: Vec<Named>,
     fetched: Duration,
 }
 
@@ -214,7 +217,7 @@ impl Jwks {
 }
 
 /// The usable keys of a set, with their ids. Those of kinds that are not known here are passed over.
-fn parse(body: &[u8]) -> Result<Vec<(Option<String>, Arc<Key>)>, String> {
+fn parse(body: &[u8]) -> Result<Vec<Named>, String> {
     #[derive(Deserialize)]
     struct Set {
         keys: Vec<Value>,
