@@ -3,7 +3,9 @@
 mod deliveries;
 mod guards;
 mod ingest;
+mod isolation;
 mod jobs;
+mod platforms;
 mod retries;
 mod shelves;
 mod test_delivery;
