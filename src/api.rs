@@ -6,11 +6,17 @@
 
 pub mod caller;
 pub mod deliveries;
+pub mod etag;
 pub mod fields;
+pub mod ingest;
 pub mod jobs;
+pub mod path;
 pub mod problem;
+pub mod responses;
 pub mod retries;
 mod server;
+pub mod tokens;
+pub mod webhooks;
 
 use std::sync::Arc;
 
@@ -65,6 +71,8 @@ pub struct Api {
     pub lookups: Lookups,
     /// The jobs of this daemon.
     pub jobs: Jobs,
+    /// The limits on test deliveries.
+    pub tests: webhooks::test_delivery::Turns,
 }
 
 impl Api {
@@ -129,4 +137,7 @@ pub fn routes() -> OpenApiRouter<Arc<Api>> {
         .merge(deliveries::routes())
         .merge(retries::routes())
         .merge(jobs::routes())
+        .merge(webhooks::routes())
+        .merge(ingest::routes())
+        .merge(tokens::routes())
 }

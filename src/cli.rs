@@ -13,6 +13,7 @@ pub mod rejected;
 pub mod send;
 pub mod serve;
 pub mod signature_check;
+pub mod token;
 pub mod trouble;
 pub mod verify;
 
@@ -69,6 +70,9 @@ enum Command {
     Rejected(rejected::Rejected),
     /// Let a webhook that Pombo disabled have its deliveries again
     Enable(enable::Args),
+    /// Make tokens for the API
+    #[command(subcommand)]
+    Token(token::Token),
     /// Add an event to a source, as the platform would
     Send(send::Args),
     /// Run a local receiver that verifies and prints what it gets
@@ -136,6 +140,9 @@ fn run(arguments: Arguments) -> anyhow::Result<Exit> {
         }),
         Command::Enable(args) => with_settings(given, async |settings| {
             enable::run(&args, settings, &Clock::system(), &mut out).await
+        }),
+        Command::Token(command) => with_settings(given, async |settings| {
+            token::run(&command, settings, &Clock::system(), &mut out).await
         }),
         Command::Send(args) => with_settings(given, async |settings| {
             send::run(&args, settings, &Clock::system(), &mut out).await

@@ -153,6 +153,7 @@ impl Daemon {
                 dispatch: dispatch.clone(),
                 lookups: api::deliveries::Lookups::default(),
                 jobs: api::jobs::Jobs::default(),
+                tests: Default::default(),
             };
             (listener, Arc::new(api))
         });

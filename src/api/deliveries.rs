@@ -28,6 +28,7 @@ use super::Api;
 use super::caller::Caller;
 use super::fields::Query;
 use super::problem::{PROBLEM_JSON, Problem};
+use super::responses::Guarded;
 use crate::delivery::{delivery_id, is_id_byte, webhook_id_of};
 use crate::settings::Settings;
 use crate::store::deliveries::{
@@ -351,12 +352,9 @@ pub struct DeliveryPage {
         (status = 200, description = "The page.", body = DeliveryPage, headers(
             ("pombo-total" = String, description = "`exact`, or `at-least` when there was too much to look at."),
         )),
-        (status = 401, description = "The token is missing or not valid.", body = Problem, content_type = PROBLEM_JSON),
+        Guarded,
         (status = 404, description = "There is no such webhook.", body = Problem, content_type = PROBLEM_JSON),
         (status = 422, description = "A parameter is not valid.", body = Problem, content_type = PROBLEM_JSON),
-        (status = 429, description = "Too many searches are under way.", body = Problem, content_type = PROBLEM_JSON),
-        (status = 500, description = "Something went wrong.", body = Problem, content_type = PROBLEM_JSON),
-        (status = 503, description = "Redis is not available.", body = Problem, content_type = PROBLEM_JSON),
     ),
 )]
 async fn list(
@@ -425,12 +423,9 @@ async fn list(
     ),
     responses(
         (status = 200, description = "The delivery.", body = DeliveryDetail),
-        (status = 401, description = "The token is missing or not valid.", body = Problem, content_type = PROBLEM_JSON),
+        Guarded,
         (status = 404, description = "There is no such delivery.", body = Problem, content_type = PROBLEM_JSON),
         (status = 422, description = "There are no such parameters.", body = Problem, content_type = PROBLEM_JSON),
-        (status = 429, description = "Too many searches are under way.", body = Problem, content_type = PROBLEM_JSON),
-        (status = 500, description = "What is stored cannot be read.", body = Problem, content_type = PROBLEM_JSON),
-        (status = 503, description = "Redis is not available.", body = Problem, content_type = PROBLEM_JSON),
     ),
 )]
 async fn show(

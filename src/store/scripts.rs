@@ -36,6 +36,8 @@ scripts! {
     CLAIM_SOURCE = "claim_source.lua", "claim a source";
     PUT_WEBHOOK = "put_webhook.lua", "store a webhook";
     DELETE_WEBHOOK = "delete_webhook.lua", "delete a webhook";
+    PUT_TOKEN = "put_token.lua", "store a token";
+    REPLACE_TOKENS = "replace_tokens.lua", "replace tokens";
     TRIM = "trim.lua", "trim a source";
     PROGRESS = "progress.lua", "read a source's progress";
     HASTEN = "hasten.lua", "hasten a retry";

@@ -5,3 +5,4 @@ mod guards;
 mod jobs;
 mod retries;
 mod shelves;
+mod tokens;

@@ -281,7 +281,7 @@ async fn a_delivery_is_shown_with_every_attempt() {
     );
     let headers = attempts[1]["requestHeaders"].as_object().expect("headers");
     assert_eq!(headers["authorization"], "***");
-    assert_eq!(headers["webhook-id"], made.id(&webhook));
+    assert_eq!(headers["x-delivery-id"], made.id(&webhook));
     assert_eq!(headers["x-delivery-attempt"], "2");
 }
 

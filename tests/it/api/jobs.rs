@@ -38,7 +38,9 @@ async fn thousands_of_failed_deliveries_are_retried_while_new_ones_fail() {
     let webhook = place.world.webhooks.all("w", &receiver.url("/")).await;
     let api = place.tenant("default").await;
     place.world.redis.events("old", "a.b", 5_000).await;
-    place.world.webhooks.wait_for_dead(&webhook, 5_000).await;
+    let key = format!("XLEN {}", place.dead_key(&webhook));
+    let dead = async || place.world.redis.run::<u64>(&key).await;
+    until("5,000 dead letters", dead, |dead| *dead == 5_000).await;
 
     let counted = api.post(RETRY, &json!({"dryRun": true})).await.expect(200);
     assert_eq!(counted, json!({"matched": 5_000, "exact": true}));
