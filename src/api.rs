@@ -67,12 +67,12 @@ pub struct Api {
     pub sources: Vec<Ingest>,
     /// The dispatch of the present era, while there is one.
     pub dispatch: Arc<ArcSwapOption<Dispatch>>,
+    /// The limits on test deliveries.
+    pub tests: webhooks::test_delivery::Turns,
     /// Where deliveries were found lately, and whose turn it is to search.
     pub lookups: Lookups,
     /// The jobs of this daemon.
     pub jobs: Jobs,
-    /// The limits on test deliveries.
-    pub tests: webhooks::test_delivery::Turns,
 }
 
 impl Api {
@@ -134,10 +134,10 @@ fn rename_tenant(value: &mut Value, name: &str) {
 /// All routes below the base path, each with its documentation.
 pub fn routes() -> OpenApiRouter<Arc<Api>> {
     OpenApiRouter::new()
-        .merge(deliveries::routes())
-        .merge(retries::routes())
-        .merge(jobs::routes())
         .merge(webhooks::routes())
         .merge(ingest::routes())
         .merge(tokens::routes())
+        .merge(deliveries::routes())
+        .merge(retries::routes())
+        .merge(jobs::routes())
 }

@@ -151,9 +151,9 @@ impl Daemon {
                 http: http.clone(),
                 sources: ingests.collect(),
                 dispatch: dispatch.clone(),
+                tests: Default::default(),
                 lookups: api::deliveries::Lookups::default(),
                 jobs: api::jobs::Jobs::default(),
-                tests: Default::default(),
             };
             (listener, Arc::new(api))
         });
