@@ -393,7 +393,6 @@ async fn ids_that_are_none_are_no_delivery() {
         "w.aaaaaaaaaaaaaaaaaaaaaa",
         "w.aaaaaaaaaaaaaaaaaaaaa%00",
         "%ff%fe",
-        "..",
         "w.aaaaaaaaaaaaaaaaaaaaa%20",
         "*",
         "w%2Fdeliveries",
