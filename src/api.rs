@@ -5,6 +5,7 @@
 //! handler is given a [`caller::Caller`], which says whose things exist for it.
 
 pub mod caller;
+pub mod docs;
 pub mod fields;
 pub mod problem;
 mod server;
@@ -29,7 +30,7 @@ use crate::settings::{Settings, SourceSettings};
 use crate::store::{Link, Store};
 
 /// What the tenant is called where nobody set another name: the name in the types of this module.
-const TENANT_FIELD: &str = "tenantId";
+pub(crate) const TENANT_FIELD: &str = "tenantId";
 
 /// A source that events can be added to.
 #[derive(Clone)]
