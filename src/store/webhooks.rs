@@ -120,6 +120,10 @@ impl Store {
         &self,
         ids: &[String],
     ) -> Result<Vec<Result<Option<Webhook>, StoreError>>, StoreError> {
+        if ids.is_empty() {
+            // A pipeline without a command is an error to the client.
+            return Ok(Vec::new());
+        }
         let mut commands = redis::pipe();
         for id in ids {
             commands
