@@ -4,6 +4,7 @@
 use serde_json::{Map, Value, json};
 use utoipa::PartialSchema as _;
 
+use crate::api::TENANT_FIELD;
 use crate::api::problem::{Invalid, PROBLEM_JSON, Problem};
 use crate::settings::Settings;
 use crate::signature::Scheme;
@@ -13,18 +14,18 @@ const DESCRIPTION: &str = include_str!("description.md");
 /// The sections of the page, in their order.
 const TAGS: [(&str, &str); 4] = [
     (
-        "webhooks",
+        "Webhooks",
         "Subscriptions: where a tenant wants which events, with which limits.",
     ),
     (
-        "deliveries",
+        "Deliveries",
         "What became of each event for each webhook, and how to have it sent again.",
     ),
     (
-        "events",
+        "Events",
         "Adding events, and following one to its deliveries.",
     ),
-    ("tokens", "Who may call this API."),
+    ("Tokens", "Who may call this API."),
 ];
 
 /// What any operation can answer before its own code runs, or instead of it.
@@ -112,6 +113,27 @@ pub(super) fn operations(document: &mut Value) -> impl Iterator<Item = &mut Valu
 }
 
 fn complete_operation(operation: &mut Value) {
+    for tag in operation["tags"].as_array_mut().into_iter().flatten() {
+        let known = TAGS.iter().find(|(name, _)| {
+            tag.as_str()
+                .is_some_and(|tag| tag.eq_ignore_ascii_case(name))
+        });
+        if let Some((name, _)) = known {
+            *tag = (*name).into();
+        }
+    }
+    for parameter in operation["parameters"].as_array_mut().into_iter().flatten() {
+        if parameter["name"] == TENANT_FIELD
+            && let Some(parameter) = parameter.as_object_mut()
+        {
+            // The page fills examples in, and most tenants are another one: their calls would be refused.
+            parameter.remove("example");
+            if let Some(Value::Object(schema)) = parameter.get_mut("schema") {
+                schema.remove("example");
+                schema.remove("examples");
+            }
+        }
+    }
     let responses = member(operation, "responses");
     for (status, description) in GUARDS {
         if responses.get(status).is_none() {
