@@ -1,3 +1,5 @@
 //! The management API, over HTTP.
 
+mod docs;
 mod guards;
+mod schemathesis;
