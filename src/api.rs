@@ -5,10 +5,19 @@
 //! handler is given a [`caller::Caller`], which says whose things exist for it.
 
 pub mod caller;
+pub mod deliveries;
 pub mod docs;
+pub mod etag;
 pub mod fields;
+pub mod ingest;
+pub mod jobs;
+pub mod path;
 pub mod problem;
+pub mod responses;
+pub mod retries;
 mod server;
+pub mod tokens;
+pub mod webhooks;
 
 use std::sync::Arc;
 
@@ -20,6 +29,8 @@ use serde::Serialize;
 use serde_json::Value;
 use utoipa_axum::router::OpenApiRouter;
 
+use self::deliveries::Lookups;
+use self::jobs::Jobs;
 use self::problem::Problem;
 pub use self::server::{Peer, serve};
 use crate::clock::Clock;
@@ -57,31 +68,53 @@ pub struct Api {
     pub sources: Vec<Ingest>,
     /// The dispatch of the present era, while there is one.
     pub dispatch: Arc<ArcSwapOption<Dispatch>>,
+    /// The limits on test deliveries.
+    pub tests: webhooks::test_delivery::Turns,
+    /// Where deliveries were found lately, and whose turn it is to search.
+    pub lookups: Lookups,
+    /// The jobs of this daemon.
+    pub jobs: Jobs,
 }
 
 impl Api {
     /// An answer in JSON, with the tenant under the name that the settings give it: at the top, in each element of a
     /// list, and in each element of `data`.
     pub fn answer(&self, status: StatusCode, body: &impl Serialize) -> Result<Response, Problem> {
-        let mut value = serde_json::to_value(body).map_err(|error| {
-            tracing::error!(%error, "an answer of the API could not be written");
-            Problem::internal()
-        })?;
+        let mut value = serde_json::to_value(body).map_err(unwritten)?;
         let name = self.settings.api.tenant_field.as_str();
         if name != TENANT_FIELD {
             rename_tenant(&mut value, name);
         }
-        let mut response = Response::new(Body::from(value.to_string()));
-        *response.status_mut() = status;
-        let headers = response.headers_mut();
-        headers.insert(
-            header::CONTENT_TYPE,
-            HeaderValue::from_static("application/json"),
-        );
-        // Secrets and deliveries are nobody else's, and are not kept on the way.
-        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-        Ok(response)
+        Ok(json(status, value.to_string()))
     }
+
+    /// An answer in JSON that names no tenant, and whose raw parts (payloads) stay as they are, byte for byte.
+    pub fn answer_raw(
+        &self,
+        status: StatusCode,
+        body: &impl Serialize,
+    ) -> Result<Response, Problem> {
+        let text = serde_json::to_string(body).map_err(unwritten)?;
+        Ok(json(status, text))
+    }
+}
+
+fn unwritten(error: serde_json::Error) -> Problem {
+    tracing::error!(%error, "an answer of the API could not be written");
+    Problem::internal()
+}
+
+fn json(status: StatusCode, text: String) -> Response {
+    let mut response = Response::new(Body::from(text));
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    headers.insert(
+        header::CONTENT_TYPE,
+        HeaderValue::from_static("application/json"),
+    );
+    // Secrets and deliveries are nobody else's, and are not kept on the way.
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
 }
 
 fn rename_tenant(value: &mut Value, name: &str) {
@@ -102,4 +135,10 @@ fn rename_tenant(value: &mut Value, name: &str) {
 /// All routes below the base path, each with its documentation.
 pub fn routes() -> OpenApiRouter<Arc<Api>> {
     OpenApiRouter::new()
+        .merge(webhooks::routes())
+        .merge(ingest::routes())
+        .merge(tokens::routes())
+        .merge(deliveries::routes())
+        .merge(retries::routes())
+        .merge(jobs::routes())
 }

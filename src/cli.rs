@@ -171,7 +171,7 @@ fn run(arguments: Arguments) -> anyhow::Result<Exit> {
             event::run(&command, settings, &mut out, &mut errors).await
         }),
         Command::Token(command) => with_settings(given, async |settings| {
-            token::run(&command, settings, &mut out, &mut errors).await
+            token::run(&command, settings, &Clock::system(), &mut out, &mut errors).await
         }),
         Command::Openapi => match load(given) {
             Ok(settings) => Ok(openapi::run(&settings, &mut out, &mut errors)?),

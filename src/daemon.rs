@@ -151,6 +151,9 @@ impl Daemon {
                 http: http.clone(),
                 sources: ingests.collect(),
                 dispatch: dispatch.clone(),
+                tests: Default::default(),
+                lookups: api::deliveries::Lookups::default(),
+                jobs: api::jobs::Jobs::default(),
             };
             (listener, Arc::new(api))
         });
@@ -236,6 +239,17 @@ impl Daemon {
             });
         }
         if let Some((listener, api)) = api {
+            {
+                let (api, stop, ended) = (api.clone(), stop.clone(), ended.clone());
+                background.spawn(async move {
+                    // Early: what a job says last needs the link, which ends with everything else.
+                    tokio::select! {
+                        () = stop.cancelled() => {}
+                        () = ended.cancelled() => {}
+                    }
+                    api.jobs.stop().await;
+                });
+            }
             let ended = ended.clone();
             background.spawn(async move {
                 if let Err(error) = api::serve(listener, api, ended).await {

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 mod cloudevents;
+pub mod compose;
 mod entry_id;
 mod fields;
 mod json;

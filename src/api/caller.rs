@@ -120,7 +120,8 @@ fn token_of(api: &Api, headers: &HeaderMap) -> Result<Secret, Problem> {
     let own = headers
         .get(api.settings.api.key_header.as_str())
         .map(|value| value.to_str().unwrap_or_default().trim());
-    match bearer.or(own) {
+    // Credentials of another kind may be there for a proxy in front.
+    match bearer.filter(|token| !token.is_empty()).or(own) {
         Some(token) if !token.is_empty() && token.len() <= LONGEST_TOKEN => Ok(Secret::new(token)),
         _ => Err(missing()),
     }

@@ -61,7 +61,6 @@ pub async fn run(
         };
         let uid = found.uid.clone();
         let enabled = Webhook {
-            rotation_ends_ms: None,
             disabled: None,
             updated_ms: clock.unix_ms(),
             ..found

@@ -1,22 +1,15 @@
 //! `pombo send`: adds an event to a source, as the platform would.
 
-mod envelope;
-mod glob;
-
 use std::io::{Read as _, Write};
 use std::sync::Arc;
-
-use bytes::Bytes;
 
 use super::connect;
 use super::trouble::Trouble;
 use crate::clock::Clock;
-use crate::event::{EntryId, Event, Layout};
+use crate::event::compose::{self, Parts, compose};
 use crate::exit::Exit;
 use crate::settings::{Settings, SourceSettings};
 use crate::store::source::add_entry;
-
-use envelope::Parts;
 
 /// The options of `pombo send`.
 #[derive(Debug, clap::Args)]
@@ -73,19 +66,19 @@ pub async fn run(
         tenant: args.tenant.as_deref(),
         id: args.id.as_deref(),
         fallback_id: &fallback_id,
+        time: None,
         payload: &payload,
     };
-    let wrong = |reason: String| Trouble::new(Exit::Data, format!("nothing was sent: {reason}"));
-    let fields = envelope::fields(source, &parts).map_err(wrong)?;
-    let event = read_back(source, settings, &stream, &fields, clock).map_err(wrong)?;
-    check_same(&parts, &event, &source.name).map_err(wrong)?;
+    let most = settings.delivery.max_payload;
+    let (entry, _) = compose(source, most, &stream, &parts, clock.unix_ms())
+        .map_err(|unfit| Trouble::new(Exit::Data, format!("nothing was sent: {unfit}")))?;
     let own = settings.redis.server.clone();
     let (server, key) = match &source.server {
         Some(server) => (server, format!("sources[{index}].url")),
         None => (&own, "redis.url".to_owned()),
     };
     let connection = connect::link(settings, clock, server, &key).await?;
-    let id = add_entry(&connection.to, &stream, &fields).await?;
+    let id = add_entry(&connection.to, &stream, &entry.fields).await?;
     writeln!(out, "{id}")?;
     out.flush()?;
     Ok(Exit::Ok)
@@ -131,10 +124,7 @@ fn stream(args: &Args, source: &SourceSettings) -> Result<Arc<str>, Trouble> {
             source.name, source.stream
         ))),
         None => Ok(Arc::from(source.stream.as_str())),
-        Some(stream) if source.is_glob() && glob::matches(&source.stream, stream) => {
-            Ok(Arc::from(stream.as_str()))
-        }
-        Some(stream) if *stream == source.stream => Ok(Arc::from(stream.as_str())),
+        Some(stream) if compose::reads(source, stream) => Ok(Arc::from(stream.as_str())),
         Some(stream) => Err(usage(format!(
             "the source {:?} does not read the stream {stream:?} but {:?}",
             source.name, source.stream
@@ -163,47 +153,4 @@ fn payload(args: &Args, most: usize) -> Result<Vec<u8>, Trouble> {
         payload.pop();
     }
     Ok(payload)
-}
-
-/// The event that Pombo would read.
-fn read_back(
-    source: &SourceSettings,
-    settings: &Settings,
-    stream: &Arc<str>,
-    fields: &[(String, Vec<u8>)],
-    clock: &Clock,
-) -> Result<Event, String> {
-    let fields = fields
-        .iter()
-        .map(|(name, value)| (Bytes::from(name.clone()), Bytes::from(value.clone())))
-        .collect();
-    let entry_id = EntryId {
-        ms: clock.unix_ms(),
-        seq: 0,
-    };
-    Layout::new(source, settings.delivery.max_payload)
-        .read(stream, entry_id, fields)
-        .map_err(|rejection| {
-            let detail = &rejection.detail;
-            format!("the source {:?} would reject it: {detail}", source.name)
-        })
-}
-
-/// Whether the event says what was asked for, and not what a constant or a default of its source says.
-fn check_same(parts: &Parts<'_>, event: &Event, source: &str) -> Result<(), String> {
-    for (what, asked, found) in [
-        ("type", Some(parts.event_type), &event.event_type),
-        ("tenant", parts.tenant, &event.tenant),
-        ("id", parts.id, &event.id),
-    ] {
-        if let Some(asked) = asked
-            && asked != found
-        {
-            return Err(format!(
-                "an event of the source {source:?} would have the {what} {found:?} and not {asked:?}: the layout in the \
-                 settings has a constant, or no place, for the {what}"
-            ));
-        }
-    }
-    Ok(())
 }

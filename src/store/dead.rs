@@ -83,7 +83,7 @@ fn fields(event: &Event, ending: &Ending) -> Fields {
     fields
 }
 
-fn read(entry: &RawEntry) -> Result<DeadLetter, StoreError> {
+pub(super) fn read(entry: &RawEntry) -> Result<DeadLetter, StoreError> {
     let QueuedDelivery { event, .. } = codec::read_queued(entry)?;
     let text = |name: &str| entry.text(name).unwrap_or_default();
     let reason = text("reason");

@@ -60,7 +60,8 @@ impl Keys {
         self.configuration("change-number")
     }
 
-    /// HASH: one API token, under the SHA-256 of its text in hex.
+    /// HASH, expires when the token ends: one API token, under the SHA-256 of its text in hex; its `body` as JSON, and
+    /// when it `ends`.
     pub fn token(&self, sha256: &str) -> String {
         self.configuration(&format!("token:{sha256}"))
     }
@@ -70,7 +71,12 @@ impl Keys {
         self.configuration("tokens")
     }
 
-    /// SET: ids of a tenant's API tokens; those of the operator for `None`.
+    /// ZSET: ids of all API tokens by the time of their creation (Unix ms).
+    pub fn all_tokens(&self) -> String {
+        self.configuration("token-ids")
+    }
+
+    /// ZSET: ids of a tenant's API tokens by the time of their creation (Unix ms); those of the operator for `None`.
     pub fn tenant_tokens(&self, tenant: Option<&str>) -> String {
         match tenant {
             Some(tenant) => self.configuration(&format!("tenant:{tenant}:tokens")),
@@ -86,6 +92,11 @@ impl Keys {
     /// HASH, expires: progress of a job that retries many deliveries.
     pub fn job(&self, id: &str) -> String {
         self.configuration(&format!("job:{id}"))
+    }
+
+    /// STRING, expires: the id of the job that works on a webhook's deliveries now.
+    pub fn running_job(&self, webhook_id: &str) -> String {
+        self.configuration(&format!("job-of:{webhook_id}"))
     }
 
     /// STREAM, capped: wake-ups of the daemon that joined under `nonce`.

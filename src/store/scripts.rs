@@ -2,7 +2,7 @@
 
 use redis::{Cmd, Value};
 
-use super::connection::Connected;
+use super::connection::{Connected, Link};
 use super::error::StoreError;
 use super::value;
 
@@ -36,8 +36,15 @@ scripts! {
     CLAIM_SOURCE = "claim_source.lua", "claim a source";
     PUT_WEBHOOK = "put_webhook.lua", "store a webhook";
     DELETE_WEBHOOK = "delete_webhook.lua", "delete a webhook";
+    PUT_TOKEN = "put_token.lua", "store a token";
+    REPLACE_TOKENS = "replace_tokens.lua", "replace tokens";
     TRIM = "trim.lua", "trim a source";
     PROGRESS = "progress.lua", "read a source's progress";
+    HASTEN = "hasten.lua", "hasten a retry";
+    JOB = "job.lua", "note a job's progress";
+    ROWS = "rows.lua", "list deliveries";
+    RECORDS = "records.lua", "read deliveries";
+    SHELVES = "shelves.lua", "count deliveries";
 }
 
 impl Script {
@@ -113,5 +120,27 @@ impl Call {
                 Err(StoreError::from_code(operation, &code, &detail))
             }
         }
+    }
+
+    /// As [`Call::run`], on one of the pool's connections: for slow reads that nobody's delivery waits for.
+    ///
+    /// # Errors
+    ///
+    /// As the server's answer is sorted by [`StoreError`].
+    pub async fn run_slowly(self, link: &Link) -> Result<Value, StoreError> {
+        let operation = self.script.operation;
+        let mut pipeline = redis::Pipeline::with_capacity(1);
+        pipeline.add_command(self.command("EVALSHA", self.script.digest()));
+        let reply = link.slowly_each(operation, &pipeline).await?.pop();
+        let reply = reply.unwrap_or(Value::Nil);
+        match value::server_error(&reply) {
+            None => return Ok(reply),
+            Some((code, _)) if code == "NOSCRIPT" => {}
+            Some((code, detail)) => return Err(StoreError::from_code(operation, &code, &detail)),
+        }
+        let mut pipeline = redis::Pipeline::with_capacity(1);
+        pipeline.add_command(self.command("EVAL", self.script.body));
+        let reply = link.slowly(operation, &pipeline).await?.pop();
+        Ok(reply.unwrap_or(Value::Nil))
     }
 }

@@ -179,6 +179,56 @@ impl Store {
         }
     }
 
+    /// The ids of the webhooks of `tenant`, or of all (`None`), by the time of their creation and then by id: at most
+    /// `most` of those after the webhook `after`. `None` if `after` is none of them.
+    ///
+    /// # Errors
+    ///
+    /// Whatever keeps Redis from answering.
+    pub async fn webhook_ids_after(
+        &self,
+        tenant: Option<&str>,
+        after: Option<&str>,
+        most: usize,
+    ) -> Result<Option<Vec<String>>, StoreError> {
+        let key = match tenant {
+            Some(tenant) => self.keys().tenant_webhooks(tenant),
+            None => self.keys().webhooks(),
+        };
+        let mut first = 0;
+        if let Some(after) = after {
+            let mut commands = redis::pipe();
+            commands.cmd("ZRANK").arg(&key).arg(after);
+            let replies = self.link().slowly("find a webhook", &commands).await?;
+            match replies.first().and_then(value::integer) {
+                Some(rank) => first = rank.saturating_add(1),
+                None => return Ok(None),
+            }
+        }
+        let mut commands = redis::pipe();
+        let last = first.saturating_add(i64::try_from(most).unwrap_or(i64::MAX)) - 1;
+        commands.cmd("ZRANGE").arg(&key).arg(first).arg(last);
+        let replies = self.link().slowly("list webhooks", &commands).await?;
+        let ids = value::items(replies.into_iter().next().unwrap_or(Value::Nil));
+        Ok(Some(ids.into_iter().filter_map(value::text).collect()))
+    }
+
+    /// How many webhooks a tenant has.
+    ///
+    /// # Errors
+    ///
+    /// Whatever keeps Redis from answering.
+    pub async fn count_webhooks(&self, tenant: &str) -> Result<u64, StoreError> {
+        let mut command = redis::cmd("ZCARD");
+        command.arg(self.keys().tenant_webhooks(tenant));
+        let reply = self
+            .link()
+            .connection()?
+            .command("count webhooks", command)
+            .await?;
+        Ok(value::integer(&reply).unwrap_or(0).max(0).unsigned_abs())
+    }
+
     /// Reads all webhooks. Those that cannot be read come as errors with their ids beside the others.
     ///
     /// # Errors

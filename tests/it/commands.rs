@@ -4,6 +4,7 @@ mod apply;
 mod dead;
 mod place;
 mod sources;
+mod token;
 
 use place::Place;
 

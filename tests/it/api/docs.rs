@@ -56,7 +56,10 @@ async fn a_person_reads_the_page_and_tries_a_call_with_a_token_and_no_other_host
             .collect();
         let called = format!("{}/webhooks", base_path.trim_end_matches('/'));
         let called = own.trim_end_matches('/').to_owned() + &called;
-        assert!(requests.iter().any(|url| url.starts_with(&called)), "{requests:#?}");
+        assert!(
+            requests.iter().any(|url| url.starts_with(&called)),
+            "{requests:#?}"
+        );
         for url in requests {
             assert!(url.starts_with(&own), "{url} was asked");
         }

@@ -1,10 +1,18 @@
-//! The fields of an entry that says what an event says, in the layout of its source: the reverse of [`crate::event::Layout`].
+//! The fields of an entry that says what an event says, in the layout of its source: the reverse of [`Layout`].
+//!
+//! For those who add events on the platform's behalf. Nothing is to be added that Pombo would read as another event than
+//! the one that was asked for, so what is composed is read back before it is used.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
+use bytes::Bytes;
 use serde_json::value::RawValue;
 
+use super::{EntryId, Event, Layout, Rejection};
 use crate::settings::{FieldNames, Format, SourceSettings};
+
+mod glob;
 
 /// The parts of an event to be added.
 #[derive(Debug, Clone, Copy)]
@@ -15,21 +23,114 @@ pub struct Parts<'a> {
     pub tenant: Option<&'a str>,
     /// Its id, if it was given.
     pub id: Option<&'a str>,
-    /// An id for layouts that cannot do without one.
+    /// An id for layouts that cannot do without one, if none was given.
     pub fallback_id: &'a str,
+    /// When it happened, in RFC 3339, if it was given.
+    pub time: Option<&'a str>,
     /// Its payload: JSON, unless the format is `fields` and the content type is another.
     pub payload: &'a [u8],
 }
 
-/// The fields of the entry, in order.
+/// Why parts cannot be made an entry of a source, in plain words.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct Unfit(String);
+
+/// An entry to be added.
+#[derive(Debug, Clone)]
+pub struct Composed {
+    /// Its fields, in order.
+    pub fields: Vec<(String, Vec<u8>)>,
+    layout: Layout,
+    stream: Arc<str>,
+}
+
+impl Composed {
+    /// The event as it will be read once the entry has this id: an event without an id of its own gets one made from it.
+    ///
+    /// # Errors
+    ///
+    /// What keeps Pombo from reading it; nothing once [`compose`] has returned it.
+    pub fn event(&self, entry_id: EntryId) -> Result<Event, Rejection> {
+        let fields = self
+            .fields
+            .iter()
+            .map(|(name, value)| (Bytes::from(name.clone()), Bytes::from(value.clone())))
+            .collect();
+        self.layout.read(&self.stream, entry_id, fields)
+    }
+}
+
+/// The entry of `source` that says what `parts` say, and the event as Pombo would read it if it were added to `stream`
+/// now.
 ///
 /// # Errors
 ///
-/// Says which part has no place in this layout.
-pub fn fields(
+/// A part has no place in this layout; the source would reject the entry, or would read another type, tenant or id than
+/// was asked for, because its settings have a constant.
+pub fn compose(
     source: &SourceSettings,
+    max_payload: usize,
+    stream: &Arc<str>,
     parts: &Parts<'_>,
-) -> Result<Vec<(String, Vec<u8>)>, String> {
+    now_ms: u64,
+) -> Result<(Composed, Event), Unfit> {
+    let composed = Composed {
+        fields: fields(source, parts).map_err(Unfit)?,
+        layout: Layout::new(source, max_payload),
+        stream: stream.clone(),
+    };
+    let entry_id = EntryId { ms: now_ms, seq: 0 };
+    let event = composed.event(entry_id).map_err(|rejection| {
+        let detail = &rejection.detail;
+        Unfit(format!(
+            "the source {:?} would reject it: {detail}",
+            source.name
+        ))
+    })?;
+    check_same(parts, &event, &source.name).map_err(Unfit)?;
+    Ok((composed, event))
+}
+
+/// Whether the event says what was asked for, and not what a constant or a default of its source says.
+fn check_same(parts: &Parts<'_>, event: &Event, source: &str) -> Result<(), String> {
+    for (what, asked, found) in [
+        ("type", Some(parts.event_type), &event.event_type),
+        ("tenant", parts.tenant, &event.tenant),
+        ("id", parts.id, &event.id),
+    ] {
+        if let Some(asked) = asked
+            && asked != found
+        {
+            return Err(format!(
+                "an event of the source {source:?} would have the {what} {found:?} and not {asked:?}: the layout in the \
+                 settings has a constant, or no place, for the {what}"
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// Whether the layout of a source has a place for an event's own id.
+pub fn has_place_for_id(source: &SourceSettings) -> bool {
+    match source.format {
+        Format::Fields => source.fields.id.is_some(),
+        Format::Json => source.pointers.id.is_some(),
+        Format::CloudEvents => true,
+    }
+}
+
+/// Whether entries of `stream` are events of `source`: it is the source's own stream, or matches its glob.
+pub fn reads(source: &SourceSettings, stream: &str) -> bool {
+    if source.is_glob() {
+        glob::matches(&source.stream, stream)
+    } else {
+        source.stream == stream
+    }
+}
+
+/// The fields of the entry, in order.
+fn fields(source: &SourceSettings, parts: &Parts<'_>) -> Result<Vec<(String, Vec<u8>)>, String> {
     match source.format {
         Format::Fields => plain(&source.fields, parts),
         Format::Json => {
@@ -53,6 +154,7 @@ fn places<'a>(
         (&names.event_type, Some(parts.event_type)),
         (&names.tenant, parts.tenant),
         (&names.id, parts.id),
+        (&names.time, parts.time),
     ];
     given
         .into_iter()
@@ -104,6 +206,9 @@ fn cloud_event(tenant_attribute: &str, parts: &Parts<'_>) -> Result<String, Stri
     );
     if let Some(tenant) = parts.tenant {
         event.push_str(&format!(",{}:{}", quoted(tenant_attribute), quoted(tenant)));
+    }
+    if let Some(time) = parts.time {
+        event.push_str(&format!(",\"time\":{}", quoted(time)));
     }
     event.push_str(&format!(",\"data\":{}}}", payload.get()));
     Ok(event)

@@ -1,10 +1,6 @@
-use std::sync::Arc;
-
-use bytes::Bytes;
 use proptest::prelude::*;
 
 use super::*;
-use crate::event::{EntryId, Event, Layout};
 
 fn parts(payload: &[u8]) -> Parts<'_> {
     Parts {
@@ -12,6 +8,7 @@ fn parts(payload: &[u8]) -> Parts<'_> {
         tenant: Some("acme"),
         id: Some("evt_1"),
         fallback_id: "evt_fallback",
+        time: None,
         payload,
     }
 }
@@ -24,16 +21,9 @@ fn source(format: Format) -> SourceSettings {
 }
 
 fn read_back(source: &SourceSettings, parts: &Parts<'_>) -> Event {
-    let fields = fields(source, parts)
+    compose(source, 1 << 20, &Arc::from("events"), parts, 1_000)
         .unwrap()
-        .into_iter()
-        .map(|(name, value)| (Bytes::from(name), Bytes::from(value)))
-        .collect();
-    let stream: Arc<str> = Arc::from("events");
-    let entry_id = EntryId { ms: 1_000, seq: 0 };
-    Layout::new(source, 1 << 20)
-        .read(&stream, entry_id, fields)
-        .unwrap()
+        .1
 }
 
 fn pointers(event_type: &str, tenant: &str, payload: &str) -> SourceSettings {
@@ -101,6 +91,31 @@ fn what_has_no_place_is_said_in_plain_words() {
     assert!(
         wrong.contains("not valid JSON (line 1, column 2)"),
         "{wrong}"
+    );
+}
+
+#[test]
+fn a_time_is_written_where_the_layout_has_it() {
+    let timed = Parts {
+        time: Some("2026-03-13T12:00:00.123Z"),
+        ..parts(b"{}")
+    };
+    for format in [Format::Fields, Format::Json, Format::CloudEvents] {
+        let event = read_back(&source(format), &timed);
+        assert_eq!(event.time_ms, 1_773_403_200_123, "{format:?}");
+    }
+}
+
+#[test]
+fn what_a_constant_says_otherwise_is_refused() {
+    let mut source = source(Format::Fields);
+    source.fields.tenant = None;
+    source.constants.insert("tenant".into(), "other".into());
+    let stream = Arc::from("events");
+    let unfit = compose(&source, 1 << 20, &stream, &parts(b"{}"), 1_000).unwrap_err();
+    assert!(
+        unfit.to_string().contains("\"other\" and not \"acme\""),
+        "{unfit}"
     );
 }
 

@@ -1,7 +1,7 @@
 //! Redis' globs: whether a stream is one of those that a source stands for.
 
 /// Whether `text` matches `pattern` as Redis' SCAN has it: `*`, `?`, `[a-c]`, `[^a]`, and `\` before what stands for itself.
-pub fn matches(pattern: &str, text: &str) -> bool {
+pub(super) fn matches(pattern: &str, text: &str) -> bool {
     let (pattern, text) = (pattern.as_bytes(), text.as_bytes());
     let (mut at, mut seen) = (0, 0);
     // Where to go on when what follows the last `*` did not fit: the star takes one byte more.

@@ -1,0 +1,481 @@
+//! Deliveries over the API: a webhook's, page by page; one, with its attempts; those of an event.
+//!
+//! `PENDING` and `RETRYING` come from the webhook's queue and the schedules beside it, `FAILED` from its dead letters,
+//! `SUCCESS` from its history. What a daemon has only taken, in memory and for a second at most, is not visible yet.
+
+mod lookup;
+pub mod paging;
+mod trace;
+mod view;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::extract::rejection::PathRejection;
+use axum::extract::{Path, State};
+use axum::http::{HeaderName, HeaderValue, StatusCode, Uri};
+use axum::response::Response;
+use jiff::Timestamp;
+use serde::Serialize;
+use utoipa::ToSchema;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+pub use self::lookup::{Lookups, MOST_SEARCHED, find};
+use self::paging::{Goal, Paging};
+pub use self::view::{Attempt, AttemptPhases, Delivery, DeliveryDetail, Status};
+use super::Api;
+use super::caller::Caller;
+use super::fields::Query;
+use super::problem::{PROBLEM_JSON, Problem};
+use crate::delivery::{delivery_id, is_id_byte, webhook_id_of};
+use crate::settings::Settings;
+use crate::store::deliveries::{
+    Counts, From, Look, MOST_LOOKED_AT, Record, Row, RowFilter, Shelf, Waiting,
+};
+use crate::webhook::Webhook;
+
+/// Whether `total` is exact, or only what was found within the budget of one request.
+const TOTAL_HEADER: HeaderName = HeaderName::from_static("pombo-total");
+/// How far back pages go: `page` times `limit`.
+const MOST_PAGED: usize = 10_000;
+/// Entries that one listing looks at; large ones count for more.
+const BUDGET: usize = 20_000;
+/// What a listing may look at before it must wait for its turn to search.
+const FREE: usize = 2_000;
+/// The longest payload that lists show, in bytes.
+const LISTED_PAYLOAD: usize = 64 * 1024;
+/// How often a page is read again because deliveries moved on between the search and the reading.
+const MOST_READS: usize = 2;
+
+pub(super) const ALLOWED_EVENT: &str = "an event type: 1 to 256 visible ASCII characters";
+pub(super) const ALLOWED_TIME: &str =
+    "a moment by RFC 3339, such as 2026-03-13T12:00:00Z (in a query, write + as %2B)";
+
+/// All routes of deliveries.
+pub fn routes() -> OpenApiRouter<Arc<Api>> {
+    OpenApiRouter::new()
+        .routes(routes!(list))
+        .routes(routes!(show))
+        .merge(trace::routes())
+}
+
+/// What of a path is needed; one that cannot be read names nothing.
+pub(super) fn in_path<T>(path: Result<Path<T>, PathRejection>, what: &str) -> Result<T, Problem> {
+    path.map(|Path(value)| value)
+        .map_err(|_| Problem::not_found(what))
+}
+
+/// The webhook of this id, if it exists for the caller.
+///
+/// # Errors
+///
+/// 404, with `what` in its words, whether there is none or it is another tenant's.
+pub(super) async fn webhook_of(
+    api: &Api,
+    caller: &Caller,
+    id: &str,
+    what: &str,
+) -> Result<Webhook, Problem> {
+    if id.len() > 64 || !id.bytes().all(is_id_byte) {
+        return Err(Problem::not_found(what));
+    }
+    let webhook = api.store.webhook(id).await?;
+    let webhook = webhook.filter(|webhook| caller.sees(webhook));
+    webhook.ok_or_else(|| Problem::not_found(what))
+}
+
+/// A delivery of the caller's by its id, and its webhook; payloads above `longest_payload` bytes are left out.
+///
+/// # Errors
+///
+/// 404 in the same words whatever it is that does not exist for the caller.
+pub(super) async fn delivery_of(
+    api: &Api,
+    caller: &Caller,
+    id: &str,
+    longest_payload: usize,
+) -> Result<(Webhook, Record), Problem> {
+    const WHAT: &str = "delivery";
+    let webhook_id = webhook_id_of(id).ok_or_else(|| Problem::not_found(WHAT))?;
+    let webhook = webhook_of(api, caller, webhook_id, WHAT).await?;
+    let record = find(api, &webhook, id, longest_payload).await?;
+    let record = record.ok_or_else(|| Problem::not_found(WHAT))?;
+    Ok((webhook, record))
+}
+
+/// How long what stands on a shelf is kept; `None` for a queue, which keeps what it has.
+fn kept_for(_settings: &Settings, shelf: Shelf) -> Option<Duration> {
+    match shelf {
+        Shelf::Queue => None,
+        Shelf::Dead => Some(_settings.dead_letters.max_age),
+        Shelf::History => Some(Duration::from_secs(7 * 86_400)),
+    }
+}
+
+/// What came to a shelf before this moment (Unix ms) has expired.
+pub(super) fn expired_before(settings: &Settings, shelf: Shelf, now_ms: u64) -> u64 {
+    kept_for(settings, shelf).map_or(0, |age| {
+        now_ms.saturating_sub(u64::try_from(age.as_millis()).unwrap_or(u64::MAX))
+    })
+}
+
+/// Whether the payload of a delivery is shown.
+fn shows_payload(_settings: &Settings, record: &Record) -> bool {
+    use crate::store::deliveries::RecordState;
+    match &record.state {
+        RecordState::Queued { .. } | RecordState::Dead(_) => true,
+        RecordState::Finished { has_payload, .. } => *has_payload,
+    }
+}
+
+/// A moment as text, in Unix ms; those before 1970 are its beginning.
+pub(super) fn moment(text: &str) -> Option<u64> {
+    let moment: Timestamp = text.parse().ok()?;
+    Some(u64::try_from(moment.as_millisecond()).unwrap_or(0))
+}
+
+pub(super) fn is_event_type(text: &str) -> bool {
+    (1..=256).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic())
+}
+
+/// The shelves on which deliveries of a status stand, and which of those in a queue are meant.
+pub(super) fn shelves_of(status: Option<Status>) -> (&'static [Shelf], Option<Waiting>) {
+    match status {
+        None => (&Shelf::ALL, None),
+        Some(Status::Pending) => (&[Shelf::Queue], Some(Waiting::ForItsTurn)),
+        Some(Status::Retrying) => (&[Shelf::Queue], Some(Waiting::ForItsTime)),
+        Some(Status::Failed) => (&[Shelf::Dead], None),
+        Some(Status::Success) => (&[Shelf::History], None),
+    }
+}
+
+/// What a listing asks for.
+struct Listing {
+    page: usize,
+    limit: usize,
+    status: Option<Status>,
+    filter: RowFilter,
+}
+
+fn number(text: &str, most: usize) -> Option<usize> {
+    let plain = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    let number = text.parse().ok().filter(|_| plain);
+    number.filter(|number| (1..=most).contains(number))
+}
+
+fn read_listing(uri: &Uri) -> Result<Listing, Problem> {
+    let mut query = Query::of(uri);
+    let page = query.read("page", "a whole number from 1 on", |text| {
+        number(text, usize::MAX)
+    });
+    let limit = query.read("limit", "1 to 100", |text| number(text, 100));
+    let (page, limit) = (page.unwrap_or(1), limit.unwrap_or(20));
+    if page.saturating_mul(limit) > MOST_PAGED {
+        query.refuse(
+            "page",
+            "goes further back than pages do",
+            format!("page times limit up to {MOST_PAGED}; narrow the listing with since and until"),
+        );
+    }
+    let names = Status::CHOICES.map(|(name, _)| name).join(", ");
+    let status = query.read("status", &format!("one of {names}"), |text| {
+        let found = Status::CHOICES.iter().find(|(name, _)| *name == text);
+        found.map(|(_, status)| *status)
+    });
+    let event_type = query.read("event", ALLOWED_EVENT, |text| {
+        is_event_type(text).then(|| text.to_owned())
+    });
+    let since_ms = query.read("since", ALLOWED_TIME, moment);
+    let until_ms = query.read("until", ALLOWED_TIME, moment);
+    query.finish()?;
+    Ok(Listing {
+        page,
+        limit,
+        status,
+        filter: RowFilter {
+            event_type,
+            since_ms,
+            until_ms,
+            waiting: shelves_of(status).1,
+            event_id: None,
+        },
+    })
+}
+
+/// Walks the shelves of a webhook until the goal is reached or the budget is spent.
+pub(super) async fn walk(
+    api: &Api,
+    webhook: &Webhook,
+    shelves: &[Shelf],
+    filter: &RowFilter,
+    goal: Goal,
+    now_ms: u64,
+) -> Result<Paging, Problem> {
+    let shard = api.store.shard_of(&webhook.spec.id);
+    let mut paging = Paging::new(shelves, goal);
+    let mut turn = None;
+    while let Some((shelf, before)) = paging.next() {
+        if turn.is_none() && paging.cost() > FREE {
+            turn = Some(api.lookups.turn(&webhook.spec.tenant).await?);
+        }
+        let look = Look {
+            from: From::Before(before),
+            floor_ms: expired_before(&api.settings, shelf, now_ms),
+            now_ms,
+            most_entries: MOST_LOOKED_AT,
+            most_rows: match goal.count_all {
+                true => MOST_LOOKED_AT,
+                false => goal.wanted.clamp(1, MOST_LOOKED_AT),
+            },
+        };
+        let seen = api
+            .store
+            .rows(shard, &webhook.uid, shelf, filter, &look)
+            .await?;
+        paging.saw(shelf, seen);
+    }
+    drop(turn);
+    Ok(paging)
+}
+
+/// The deliveries of these rows, in order, and how many are where they were no more.
+pub(super) async fn read_rows(
+    api: &Api,
+    webhook: &Webhook,
+    rows: &[Row],
+    now_ms: u64,
+) -> Result<(Vec<Delivery>, usize), Problem> {
+    let shard = api.store.shard_of(&webhook.spec.id);
+    let places: Vec<_> = rows.iter().map(|row| row.place).collect();
+    let records = api
+        .store
+        .records(shard, &webhook.uid, &places, LISTED_PAYLOAD)
+        .await?;
+    let (mut deliveries, mut moved) = (Vec::with_capacity(rows.len()), 0);
+    for (row, record) in rows.iter().zip(records) {
+        match record {
+            Ok(Some(record)) => {
+                let id = delivery_id(&webhook.spec.id, &row.stream, row.entry_id);
+                api.lookups.remember(&id, row.place);
+                deliveries.push(Delivery::of(api, webhook, &record, now_ms));
+            }
+            Ok(None) => moved += 1,
+            Err(error) => {
+                tracing::warn!(webhook_id = %webhook.spec.id, %error, "a delivery cannot be shown");
+            }
+        }
+    }
+    Ok((deliveries, moved))
+}
+
+pub(super) async fn counts(api: &Api, webhook: &Webhook, now_ms: u64) -> Result<Counts, Problem> {
+    let shard = api.store.shard_of(&webhook.spec.id);
+    let floor = |shelf| expired_before(&api.settings, shelf, now_ms);
+    let counts = api
+        .store
+        .delivery_counts(
+            shard,
+            &webhook.uid,
+            now_ms,
+            floor(Shelf::Dead),
+            floor(Shelf::History),
+        )
+        .await?;
+    Ok(counts)
+}
+
+impl Counts {
+    /// How many there are of a status, or of all.
+    pub(super) fn of(&self, status: Option<Status>) -> u64 {
+        match status {
+            None => self.queued + self.dead + self.history,
+            Some(Status::Pending) => self.queued.saturating_sub(self.scheduled),
+            Some(Status::Retrying) => self.scheduled,
+            Some(Status::Failed) => self.dead,
+            Some(Status::Success) => self.history,
+        }
+    }
+}
+
+/// Whether rows must be looked at to be counted.
+pub(super) fn is_counted_by_rows(filter: &RowFilter) -> bool {
+    filter.event_type.is_some() || filter.since_ms.is_some() || filter.until_ms.is_some()
+}
+
+/// A page of deliveries.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct DeliveryPage {
+    /// The deliveries of the page, those whose event arrived last first.
+    pub data: Vec<Delivery>,
+    /// How many deliveries are retained under the filter; at least so many if the header `pombo-total` says `at-least`.
+    #[schema(example = 1, minimum = 0)]
+    pub total: u64,
+    /// The page.
+    #[schema(example = 1, minimum = 1)]
+    pub page: usize,
+    /// How many deliveries a page has.
+    #[schema(example = 20, minimum = 1, maximum = 100)]
+    pub limit: usize,
+    /// How many pages there are.
+    #[schema(example = 1, minimum = 0)]
+    pub total_pages: u64,
+}
+
+/// List a webhook's deliveries
+///
+/// Newest first, by when the event arrived. A delivery is `PENDING` before its first attempt or when another one is due,
+/// `RETRYING` when its next attempt is scheduled, `SUCCESS` after a 2xx and `FAILED` when it was given up. Deliveries that
+/// are on the wire for the first time appear within a second. What is finished is kept for a time and up to a number (the
+/// settings `history` and `dead_letters`).
+///
+/// `page` times `limit` goes up to 10,000; further back, use `since` and `until`. One request looks at about 20,000
+/// deliveries: beyond that, order and `total` are what was found, and the header `pombo-total` says `at-least` instead of
+/// `exact`. A payload of more than 64 KiB is null here, and whole in the delivery itself.
+#[utoipa::path(
+    get,
+    path = "/webhooks/{webhookId}/deliveries",
+    tag = "deliveries",
+    operation_id = "listDeliveries",
+    params(
+        ("webhookId" = String, Path, description = "The webhook's id.", example = "wh_2ZvQ8r3fXk0aJ5sLw9tBnA"),
+        ("page" = Option<usize>, Query, description = "Which page, from 1; 1 when not given.", minimum = 1, example = 1),
+        ("limit" = Option<usize>, Query, description = "Deliveries of a page; 20 when not given.", minimum = 1, maximum = 100, example = 20),
+        ("status" = Option<Status>, Query, description = "Of this status alone."),
+        ("event" = Option<String>, Query, description = "Of this event type alone.", min_length = 1, max_length = 256, pattern = "^[!-~]+$", example = "crm.lead.created"),
+        ("since" = Option<String>, Query, description = "Events that arrived then or later (RFC 3339).", format = DateTime, example = "2026-03-13T00:00:00Z"),
+        ("until" = Option<String>, Query, description = "Events that arrived before (RFC 3339).", format = DateTime, example = "2026-03-14T00:00:00Z"),
+    ),
+    responses(
+        (status = 200, description = "The page.", body = DeliveryPage, headers(
+            ("pombo-total" = String, description = "`exact`, or `at-least` when there was too much to look at."),
+        )),
+        (status = 401, description = "The token is missing or not valid.", body = Problem, content_type = PROBLEM_JSON),
+        (status = 404, description = "There is no such webhook.", body = Problem, content_type = PROBLEM_JSON),
+        (status = 422, description = "A parameter is not valid.", body = Problem, content_type = PROBLEM_JSON),
+        (status = 429, description = "Too many searches are under way.", body = Problem, content_type = PROBLEM_JSON),
+        (status = 500, description = "Something went wrong.", body = Problem, content_type = PROBLEM_JSON),
+        (status = 503, description = "Redis is not available.", body = Problem, content_type = PROBLEM_JSON),
+    ),
+)]
+async fn list(
+    State(api): State<Arc<Api>>,
+    caller: Caller,
+    path: Result<Path<String>, PathRejection>,
+    uri: Uri,
+) -> Result<Response, Problem> {
+    let webhook = webhook_of(&api, &caller, &in_path(path, "webhook")?, "webhook").await?;
+    let Listing {
+        page,
+        limit,
+        status,
+        filter,
+    } = read_listing(&uri)?;
+    let now_ms = api.clock.unix_ms();
+    let count_all = is_counted_by_rows(&filter);
+    let goal = Goal {
+        wanted: page * limit,
+        count_all,
+        since_ms: filter.since_ms.unwrap_or(0),
+        budget: BUDGET,
+    };
+    let (shelves, _) = shelves_of(status);
+    let mut read = 0;
+    let (data, matched, complete) = loop {
+        let walked = walk(&api, &webhook, shelves, &filter, goal, now_ms).await?;
+        let (matched, complete) = (walked.matched(), walked.is_complete());
+        let rows = walked.page((page - 1) * limit, limit);
+        let (data, moved) = read_rows(&api, &webhook, &rows, now_ms).await?;
+        read += 1;
+        if moved == 0 || read == MOST_READS {
+            break (data, matched, complete);
+        }
+    };
+    let total = match count_all {
+        true => matched,
+        false => counts(&api, &webhook, now_ms).await?.of(status),
+    };
+    let body = DeliveryPage {
+        data,
+        total,
+        page,
+        limit,
+        total_pages: total.div_ceil(limit as u64),
+    };
+    let mut response = api.answer_raw(StatusCode::OK, &body)?;
+    let exactness = if complete { "exact" } else { "at-least" };
+    let headers = response.headers_mut();
+    headers.insert(TOTAL_HEADER, HeaderValue::from_static(exactness));
+    Ok(response)
+}
+
+/// Show a delivery with its attempts
+///
+/// Every attempt with its time, answer, durations and the headers of the request; of more than 20 the first one and the
+/// newest. Signatures and the values of the webhook's own headers are masked. A delivery is looked for among the newest
+/// 100,000 of each kind that its webhook has.
+#[utoipa::path(
+    get,
+    path = "/webhooks/deliveries/{deliveryId}",
+    tag = "deliveries",
+    operation_id = "getDelivery",
+    params(
+        ("deliveryId" = String, Path, description = "The delivery's id.", example = "wh_2ZvQ8r3fXk0aJ5sLw9tBnA.6Jm0c1tQnC3Z0VJt4m7b9g"),
+    ),
+    responses(
+        (status = 200, description = "The delivery.", body = DeliveryDetail),
+        (status = 401, description = "The token is missing or not valid.", body = Problem, content_type = PROBLEM_JSON),
+        (status = 404, description = "There is no such delivery.", body = Problem, content_type = PROBLEM_JSON),
+        (status = 422, description = "There are no such parameters.", body = Problem, content_type = PROBLEM_JSON),
+        (status = 429, description = "Too many searches are under way.", body = Problem, content_type = PROBLEM_JSON),
+        (status = 500, description = "What is stored cannot be read.", body = Problem, content_type = PROBLEM_JSON),
+        (status = 503, description = "Redis is not available.", body = Problem, content_type = PROBLEM_JSON),
+    ),
+)]
+async fn show(
+    State(api): State<Arc<Api>>,
+    caller: Caller,
+    path: Result<Path<String>, PathRejection>,
+    uri: Uri,
+) -> Result<Response, Problem> {
+    Query::of(&uri).finish()?;
+    let id = in_path(path, "delivery")?;
+    let (webhook, record) = delivery_of(&api, &caller, &id, usize::MAX).await?;
+    let now_ms = api.clock.unix_ms();
+    let body = DeliveryDetail::of(&api, &webhook, &record, now_ms);
+    api.answer_raw(StatusCode::OK, &body)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn listing(query: &str) -> Result<Listing, Problem> {
+        let uri = format!("/webhooks/a/deliveries?{query}");
+        read_listing(&uri.parse().unwrap())
+    }
+
+    #[test]
+    fn a_listing_has_defaults_and_names_every_mistake() {
+        let plain = listing("").ok().unwrap();
+        assert_eq!((plain.page, plain.limit, plain.status), (1, 20, None));
+        let problem = listing("page=0&limit=101&status=done&event=&since=now&until=1&x=1")
+            .err()
+            .unwrap();
+        assert_eq!(problem.status, 422);
+        assert_eq!(problem.errors.len(), 7);
+        assert!(listing("page=100&limit=100").is_ok());
+        let too_far = listing("page=101&limit=100").err().unwrap();
+        assert!(too_far.errors[0].allowed.contains("since and until"));
+        assert!(listing("page=18446744073709551615&limit=100").is_err());
+        assert!(listing("page=%2B1").is_err());
+    }
+
+    #[test]
+    fn moments_are_read_with_their_offset() {
+        assert_eq!(moment("1970-01-01T01:00:01+01:00"), Some(1_000));
+        assert_eq!(moment("1960-01-01T00:00:00Z"), Some(0));
+        assert_eq!(moment("yesterday"), None);
+    }
+}

@@ -1,0 +1,316 @@
+//! The newest deliveries of several shelves: which shelf is looked at next, and when enough was seen.
+//!
+//! Deliveries are told newest first by when their event arrived. A shelf is ordered by when deliveries came there, which
+//! is never before that. So every shelf is walked from its newest entry, and left alone once all that is still unseen
+//! there came before the oldest of the deliveries that are kept: nothing unseen can be newer (Fagin's threshold
+//! algorithm). A source on another Redis whose clock is ahead, or entries that a platform gave ids of the future, can
+//! change the order at the edge of a page, and nothing else.
+//!
+//! Pure: what was seen is handed in.
+
+use std::collections::BTreeMap;
+
+use crate::event::EntryId;
+use crate::store::deliveries::{Row, Seen, Shelf};
+
+/// When the event arrived, and which one it is: the newest is the greatest. A delivery that stands on two shelves, for a
+/// moment or because it was repeated after a crash, is one and the same.
+type Key = (EntryId, String);
+
+fn key(row: &Row) -> Key {
+    (row.entry_id, row.stream.clone())
+}
+
+/// What is asked for.
+#[derive(Clone, Copy, Debug)]
+pub struct Goal {
+    /// How many of the newest are kept.
+    pub wanted: usize,
+    /// Whether all that match are counted, and not just the newest found.
+    pub count_all: bool,
+    /// Nothing that arrived before this moment (Unix ms) is wanted.
+    pub since_ms: u64,
+    /// What all looks together may cost.
+    pub budget: usize,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Walk {
+    shelf: Shelf,
+    /// All that is unseen came before this entry; `None` before the first look.
+    bound: Option<EntryId>,
+    ended: bool,
+}
+
+/// The walk over the shelves.
+#[derive(Debug)]
+pub struct Paging {
+    goal: Goal,
+    walks: Vec<Walk>,
+    kept: BTreeMap<Key, Row>,
+    cost: usize,
+    matched: u64,
+}
+
+impl Paging {
+    /// A walk over these shelves, which are looked at in this order where nothing else decides.
+    pub fn new(shelves: &[Shelf], goal: Goal) -> Paging {
+        Paging {
+            goal,
+            walks: shelves
+                .iter()
+                .map(|shelf| Walk {
+                    shelf: *shelf,
+                    bound: None,
+                    ended: false,
+                })
+                .collect(),
+            kept: BTreeMap::new(),
+            cost: 0,
+            matched: 0,
+        }
+    }
+
+    fn matters(&self, walk: &Walk) -> bool {
+        if walk.ended {
+            return false;
+        }
+        let Some(bound) = walk.bound else {
+            return true;
+        };
+        if bound.ms < self.goal.since_ms {
+            return false;
+        }
+        if self.goal.count_all || self.kept.len() < self.goal.wanted {
+            return true;
+        }
+        let worst = self.kept.first_key_value();
+        // What came in the same millisecond can still be newer.
+        worst.is_some_and(|((entry, _), _)| bound.ms >= entry.ms)
+    }
+
+    fn next_walk(&self) -> Option<&Walk> {
+        let newest = |walk: &&Walk| walk.bound.unwrap_or(EntryId::MAX);
+        let mattering = self.walks.iter().filter(|walk| self.matters(walk));
+        // The first of equals.
+        mattering.rev().max_by_key(newest)
+    }
+
+    /// The shelf to look at next, and before which entry; `None` when enough was seen, or the budget is spent.
+    pub fn next(&self) -> Option<(Shelf, Option<EntryId>)> {
+        if self.cost >= self.goal.budget {
+            return None;
+        }
+        self.next_walk().map(|walk| (walk.shelf, walk.bound))
+    }
+
+    /// What a look at a shelf has found.
+    pub fn saw(&mut self, shelf: Shelf, seen: Seen) {
+        self.cost += seen.cost.max(1);
+        self.matched += seen.rows.len() as u64;
+        for row in seen.rows {
+            let key = key(&row);
+            match self.kept.get(&key) {
+                // Where it came last, it is now.
+                Some(found) if found.place.id >= row.place.id => {}
+                _ => {
+                    self.kept.insert(key, row);
+                }
+            }
+            if self.kept.len() > self.goal.wanted {
+                self.kept.pop_first();
+            }
+        }
+        if let Some(walk) = self.walks.iter_mut().find(|walk| walk.shelf == shelf) {
+            walk.bound = seen.last.or(walk.bound);
+            walk.ended = seen.ended;
+        }
+    }
+
+    /// What all looks have cost so far.
+    pub fn cost(&self) -> usize {
+        self.cost
+    }
+
+    /// Rows seen that match, those that were not kept included.
+    pub fn matched(&self) -> u64 {
+        self.matched
+    }
+
+    /// Whether all was seen that matters.
+    pub fn is_complete(&self) -> bool {
+        self.next_walk().is_none()
+    }
+
+    /// The rows of a page, newest first.
+    pub fn page(self, skip: usize, take: usize) -> Vec<Row> {
+        self.kept
+            .into_values()
+            .rev()
+            .skip(skip)
+            .take(take)
+            .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::store::deliveries::Place;
+
+    fn row(shelf: Shelf, came_ms: u64, seq: u64, arrived: (u64, u64)) -> Row {
+        Row {
+            place: Place {
+                shelf,
+                id: EntryId { ms: came_ms, seq },
+            },
+            entry_id: EntryId {
+                ms: arrived.0,
+                seq: arrived.1,
+            },
+            stream: "events".into(),
+            event_type: "a".into(),
+            event_id: String::new(),
+            due_ms: None,
+        }
+    }
+
+    /// Shelves as Redis would have them: sorted by when the deliveries came, newest first.
+    fn shelves(spec: &[(u8, u64, u64)]) -> Vec<Vec<Row>> {
+        let mut shelves = vec![Vec::new(); 3];
+        for (seq, (shelf, arrived, waited)) in spec.iter().enumerate() {
+            let index = usize::from(*shelf % 3);
+            let seq = seq as u64;
+            shelves[index].push(row(
+                Shelf::ALL[index],
+                arrived + waited,
+                seq,
+                (*arrived, seq),
+            ));
+        }
+        for shelf in &mut shelves {
+            shelf.sort_by(|a, b| b.place.cmp(&a.place));
+        }
+        shelves
+    }
+
+    fn look(rows: &[Row], before: Option<EntryId>, count: usize) -> Seen {
+        let unseen: Vec<&Row> = rows
+            .iter()
+            .filter(|row| before.is_none_or(|before| row.place.id < before))
+            .collect();
+        let found: Vec<Row> = unseen.iter().take(count).copied().cloned().collect();
+        Seen {
+            cost: found.len(),
+            last: found.last().map(|row| row.place.id),
+            ended: found.len() < count,
+            rows: found,
+        }
+    }
+
+    fn walk(shelves: &[Vec<Row>], goal: Goal, count: usize) -> Paging {
+        let mut paging = Paging::new(&Shelf::ALL, goal);
+        while let Some((shelf, before)) = paging.next() {
+            let index = Shelf::ALL.iter().position(|one| *one == shelf).unwrap();
+            paging.saw(shelf, look(&shelves[index], before, count));
+        }
+        paging
+    }
+
+    fn newest(shelves: &[Vec<Row>]) -> Vec<Row> {
+        let mut all: Vec<Row> = shelves.iter().flatten().cloned().collect();
+        all.sort_by_key(|row| std::cmp::Reverse(key(row)));
+        all
+    }
+
+    fn spec() -> impl Strategy<Value = Vec<(u8, u64, u64)>> {
+        prop::collection::vec((0u8..3, 1u64..200, 0u64..150), 0..80)
+    }
+
+    proptest! {
+        #[test]
+        fn pages_are_those_of_everything_sorted(
+            spec in spec(), page in 1usize..8, limit in 1usize..12, count in 1usize..9, count_all in any::<bool>(),
+        ) {
+            let shelves = shelves(&spec);
+            let goal = Goal { wanted: page * limit, count_all, since_ms: 0, budget: usize::MAX };
+            let paging = walk(&shelves, goal, count);
+            prop_assert!(paging.is_complete());
+            if count_all {
+                prop_assert_eq!(paging.matched(), spec.len() as u64);
+            }
+            let skip = (page - 1) * limit;
+            let expected: Vec<Row> = newest(&shelves).into_iter().skip(skip).take(limit).collect();
+            prop_assert_eq!(paging.page(skip, limit), expected);
+        }
+
+        #[test]
+        fn a_beginning_in_time_ends_the_walk_and_loses_nothing_after_it(
+            spec in spec(), since_ms in 0u64..300, count in 1usize..9,
+        ) {
+            let shelves = shelves(&spec);
+            let filtered: Vec<Vec<Row>> = shelves
+                .iter()
+                .map(|shelf| shelf.iter().filter(|row| row.entry_id.ms >= since_ms).cloned().collect())
+                .collect();
+            let goal = Goal { wanted: 1_000, count_all: true, since_ms, budget: usize::MAX };
+            // Looks return what matches and go on from the last that was looked at.
+            let mut paging = Paging::new(&Shelf::ALL, goal);
+            while let Some((shelf, before)) = paging.next() {
+                let index = Shelf::ALL.iter().position(|one| *one == shelf).unwrap();
+                let mut seen = look(&shelves[index], before, count);
+                seen.rows.retain(|row| row.entry_id.ms >= since_ms);
+                paging.saw(shelf, seen);
+            }
+            prop_assert!(paging.is_complete());
+            let all = newest(&filtered);
+            prop_assert_eq!(paging.matched(), all.len() as u64);
+            prop_assert_eq!(paging.page(0, 1_000), all);
+        }
+
+        #[test]
+        fn the_budget_is_kept_and_its_end_is_told(spec in spec(), budget in 0usize..60) {
+            let shelves = shelves(&spec);
+            let goal = Goal { wanted: 1_000, count_all: true, since_ms: 0, budget };
+            let paging = walk(&shelves, goal, 5);
+            prop_assert!(paging.cost() < budget + 5);
+            prop_assert!(paging.matched() <= spec.len() as u64);
+            prop_assert_eq!(paging.is_complete(), paging.walks.iter().all(|walk| walk.ended));
+        }
+    }
+
+    #[test]
+    fn the_first_page_of_a_large_shelf_is_not_paid_for_with_all_of_it() {
+        let spec: Vec<(u8, u64, u64)> = (0..10_000).map(|n| (2, 1_000 + n, 3)).collect();
+        let shelves = shelves(&spec);
+        let goal = Goal {
+            wanted: 20,
+            count_all: false,
+            since_ms: 0,
+            budget: usize::MAX,
+        };
+        let paging = walk(&shelves, goal, 20);
+        assert!(paging.cost() < 100, "{}", paging.cost());
+        assert_eq!(paging.page(0, 1)[0].entry_id.ms, 10_999);
+    }
+
+    #[test]
+    fn a_delivery_on_two_shelves_is_told_once_where_it_came_last() {
+        let shelves = vec![
+            vec![row(Shelf::Queue, 10, 0, (5, 0))],
+            vec![row(Shelf::Dead, 20, 0, (5, 0))],
+            Vec::new(),
+        ];
+        let goal = Goal {
+            wanted: 10,
+            count_all: false,
+            since_ms: 0,
+            budget: usize::MAX,
+        };
+        let page = walk(&shelves, goal, 10).page(0, 10);
+        assert_eq!(page.len(), 1);
+        assert_eq!(page[0].place.shelf, Shelf::Dead);
+    }
+}

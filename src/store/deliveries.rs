@@ -1,0 +1,488 @@
+//! A webhook's deliveries as people look at them: what waits, what was given up and what succeeded, newest first.
+//!
+//! Everything here is bounded work on the pool's connections. Rows tell where a delivery is and what it is about; the
+//! payload is read for those alone that are shown.
+
+use redis::Value;
+
+use super::codec;
+use super::dead::{self, DeadLetter};
+use super::error::StoreError;
+use super::value::{self, RawEntry, corrupt};
+use super::{Store, scripts};
+use crate::delivery::{AttemptLog, Tries};
+use crate::event::{EntryId, Event};
+
+/// Entries that one call looks at, at most.
+pub const MOST_LOOKED_AT: usize = 500;
+/// Payload bytes that cost as much as one entry, where looking at entries is counted.
+const BYTES_PER_ENTRY: usize = 16 * 1024;
+/// What one call reads of whole deliveries before it answers, in bytes.
+const RECORD_BYTES: usize = 4 * 1024 * 1024;
+
+/// Where a delivery is kept.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum Shelf {
+    /// It waits for its first or its next attempt.
+    Queue,
+    /// It was given up.
+    Dead,
+    /// It succeeded.
+    History,
+}
+
+impl Shelf {
+    /// All of them, in the order in which deliveries move: whoever looks in this order misses none that moves on
+    /// meanwhile.
+    pub const ALL: [Shelf; 3] = [Shelf::Queue, Shelf::Dead, Shelf::History];
+}
+
+/// A delivery's place: a shelf of its webhook, and its entry there.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct Place {
+    /// The shelf.
+    pub shelf: Shelf,
+    /// The entry; its time is when the delivery came there.
+    pub id: EntryId,
+}
+
+/// A delivery without what is large in it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Row {
+    /// Where it is.
+    pub place: Place,
+    /// The event's entry in its source, whose time is that of its arrival.
+    pub entry_id: EntryId,
+    /// The source.
+    pub stream: String,
+    /// The event's type.
+    pub event_type: String,
+    /// The event's id.
+    pub event_id: String,
+    /// When its next attempt is due (Unix ms); `None` when it is not scheduled.
+    pub due_ms: Option<u64>,
+}
+
+/// Whether a queued delivery waits for its time.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Waiting {
+    /// It is scheduled for a moment to come.
+    ForItsTime,
+    /// It is due, or not scheduled: its attempt comes as soon as the limits allow.
+    ForItsTurn,
+}
+
+/// Which rows are wanted; the default is all of them.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct RowFilter {
+    /// Of this event type alone.
+    pub event_type: Option<String>,
+    /// Of this event alone.
+    pub event_id: Option<String>,
+    /// Of events that arrived then or later (Unix ms).
+    pub since_ms: Option<u64>,
+    /// Of events that arrived before (Unix ms).
+    pub until_ms: Option<u64>,
+    /// Of those in the queue, these alone.
+    pub waiting: Option<Waiting>,
+}
+
+/// From where a look at a shelf goes on.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum From {
+    /// From the newest on, or from the one before this: newest first.
+    Before(Option<EntryId>),
+    /// From the one after this to `until`, itself included: oldest first.
+    After {
+        /// The last that was seen.
+        after: EntryId,
+        /// The last that is wanted.
+        until: EntryId,
+    },
+}
+
+/// One look at a shelf.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Look {
+    /// From where.
+    pub from: From,
+    /// Entries from before this moment (Unix ms) have expired and are left out.
+    pub floor_ms: u64,
+    /// What time it is (Unix ms).
+    pub now_ms: u64,
+    /// Entries looked at, at most; never more than [`MOST_LOOKED_AT`].
+    pub most_entries: usize,
+    /// Rows returned, at most.
+    pub most_rows: usize,
+}
+
+/// What a look found.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Seen {
+    /// The rows that are wanted.
+    pub rows: Vec<Row>,
+    /// What it cost, in entries looked at; large ones count for more.
+    pub cost: usize,
+    /// The last entry looked at; the next look goes on from it.
+    pub last: Option<EntryId>,
+    /// Whether nothing is left on the shelf.
+    pub ended: bool,
+}
+
+/// How many deliveries of a webhook there are.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Counts {
+    /// In its queue.
+    pub queued: u64,
+    /// Of these, those that are scheduled for a moment to come.
+    pub scheduled: u64,
+    /// Dead letters.
+    pub dead: u64,
+    /// Deliveries that succeeded, as far as they are kept.
+    pub history: u64,
+}
+
+/// A whole delivery.
+#[derive(Clone, Debug)]
+pub struct Record {
+    /// Where it is.
+    pub place: Place,
+    /// The payload's bytes, if it is not part of the event here because it is too long.
+    pub payload_left_out: bool,
+    /// How it is with it.
+    pub state: RecordState,
+}
+
+/// How it is with a delivery.
+#[derive(Clone, Debug)]
+pub enum RecordState {
+    /// It waits.
+    Queued {
+        /// What it delivers.
+        event: std::sync::Arc<Event>,
+        /// When its next attempt is due (Unix ms); `None` when it is not scheduled.
+        due_ms: Option<u64>,
+        /// What was tried so far.
+        tries: Tries,
+    },
+    /// It was given up.
+    Dead(Box<DeadLetter>),
+    /// It succeeded.
+    Finished {
+        /// What was delivered; the payload is empty unless it was kept.
+        event: std::sync::Arc<Event>,
+        /// Whether the payload was kept.
+        has_payload: bool,
+        /// Attempts in all.
+        attempts: u32,
+        /// What is kept of them.
+        log: AttemptLog,
+    },
+}
+
+impl Record {
+    /// What is delivered.
+    pub fn event(&self) -> &Event {
+        match &self.state {
+            RecordState::Queued { event, .. } | RecordState::Finished { event, .. } => event,
+            RecordState::Dead(letter) => &letter.event,
+        }
+    }
+}
+
+fn optional(number: Option<u64>) -> String {
+    number.map(|number| number.to_string()).unwrap_or_default()
+}
+
+fn read_row(shelf: Shelf, reply: Value) -> Result<Row, StoreError> {
+    let mut parts = value::items(reply).into_iter();
+    let mut next = || parts.next().unwrap_or(Value::Nil);
+    let id = value::entry_id(next())?;
+    let wrong = |what: &str| corrupt(format!("the {shelf:?} entry {id}"), what.to_owned());
+    let entry_id = value::text(next())
+        .and_then(|text| text.parse().ok())
+        .ok_or_else(|| wrong("the field \"e\" is not an entry id"))?;
+    let mut text = |name: &str| {
+        value::text(next()).ok_or_else(|| wrong(&format!("the field {name:?} is not text")))
+    };
+    Ok(Row {
+        place: Place { shelf, id },
+        entry_id,
+        stream: text("o")?,
+        event_type: text("t")?,
+        event_id: text("i")?,
+        due_ms: text("due")?.parse().ok(),
+    })
+}
+
+fn read_record(place: Place, reply: Value) -> Result<Option<Record>, StoreError> {
+    if matches!(reply, Value::Nil) {
+        return Ok(None);
+    }
+    let mut parts = value::items(reply).into_iter();
+    let mut next = || parts.next().unwrap_or(Value::Nil);
+    let fields = value::items(next());
+    let left_out = value::integer(&next()).unwrap_or(0) > 0;
+    let (due, tries) = (value::text(next()), value::bytes(next()));
+    let mut list = fields.into_iter();
+    let mut fields = Vec::with_capacity(list.len() / 2);
+    while let (Some(name), Some(value)) = (list.next(), list.next()) {
+        fields.push((
+            value::bytes(name).unwrap_or_default(),
+            value::bytes(value).unwrap_or_default(),
+        ));
+    }
+    let has_payload = fields.iter().any(|(name, _)| &name[..] == b"p");
+    if !has_payload {
+        // The readers of queue entries and dead letters want one.
+        fields.push((bytes::Bytes::from_static(b"p"), bytes::Bytes::new()));
+    }
+    let entry = RawEntry {
+        id: place.id,
+        fields: Some(fields),
+    };
+    let state = match place.shelf {
+        Shelf::Queue => {
+            let queued = codec::read_queued(&entry)?;
+            let tries = tries.filter(|text| !text.is_empty());
+            RecordState::Queued {
+                event: queued.event,
+                due_ms: due.and_then(|due| due.parse().ok()),
+                tries: match tries {
+                    Some(text) => codec::read_tries(&text)?,
+                    None => Tries {
+                        attempts: queued.attempts_before,
+                        ..Tries::default()
+                    },
+                },
+            }
+        }
+        Shelf::Dead => RecordState::Dead(Box::new(dead::read(&entry)?)),
+        Shelf::History => {
+            let finished = codec::read_queued(&entry)?;
+            let log = entry.bytes("l").unwrap_or_default();
+            RecordState::Finished {
+                event: finished.event,
+                has_payload: has_payload || left_out,
+                attempts: finished.attempts_before,
+                log: serde_json::from_slice(&log).map_err(|error| {
+                    corrupt(format!("history entry {}", place.id), error.to_string())
+                })?,
+            }
+        }
+    };
+    Ok(Some(Record {
+        place,
+        payload_left_out: left_out,
+        state,
+    }))
+}
+
+impl Store {
+    fn shelf(&self, shard: u16, uid: &str, shelf: Shelf) -> String {
+        match shelf {
+            Shelf::Queue => self.keys().queue(shard, uid),
+            Shelf::Dead => self.keys().dead(shard, uid),
+            Shelf::History => self.keys().history(shard, uid),
+        }
+    }
+
+    /// ROWS: one look at a shelf of a webhook. What cannot be read is told in the log and left out.
+    ///
+    /// # Errors
+    ///
+    /// Whatever keeps Redis from answering.
+    pub async fn rows(
+        &self,
+        shard: u16,
+        uid: &str,
+        shelf: Shelf,
+        filter: &RowFilter,
+        look: &Look,
+    ) -> Result<Seen, StoreError> {
+        let floor = format!("{}-0", look.floor_ms);
+        let (order, from, to) = match look.from {
+            From::Before(None) => ("rev", "+".to_owned(), floor),
+            From::Before(Some(before)) => ("rev", format!("({before}"), floor),
+            From::After { after, until } => {
+                let expired = EntryId {
+                    ms: look.floor_ms,
+                    seq: 0,
+                }
+                .previous();
+                let after = after.max(expired);
+                ("fwd", format!("({after}"), until.to_string())
+            }
+        };
+        let mut call = scripts::ROWS.call().key(self.shelf(shard, uid, shelf));
+        if shelf == Shelf::Queue {
+            call = call.key(self.keys().retry(shard, uid));
+        }
+        let reply = call
+            .arg(order)
+            .arg(from)
+            .arg(to)
+            .number(look.most_entries.clamp(1, MOST_LOOKED_AT) as u64)
+            .number(look.most_rows.max(1) as u64)
+            .arg(filter.event_type.as_deref().unwrap_or_default())
+            .arg(filter.event_id.as_deref().unwrap_or_default())
+            .arg(optional(filter.since_ms))
+            .arg(optional(filter.until_ms))
+            .arg(match filter.waiting {
+                Some(Waiting::ForItsTime) => "later",
+                Some(Waiting::ForItsTurn) => "now",
+                None => "",
+            })
+            .number(look.now_ms)
+            .run_slowly(self.link())
+            .await?;
+        let mut parts = value::items(reply).into_iter();
+        let mut next = || parts.next().unwrap_or(Value::Nil);
+        let mut size = || {
+            let number = value::integer(&next()).unwrap_or(0).max(0);
+            usize::try_from(number).unwrap_or(usize::MAX)
+        };
+        let (looked_at, bytes) = (size(), size());
+        let last = value::text(next()).and_then(|id| id.parse().ok());
+        let ended = value::integer(&next()) != Some(0);
+        let mut seen = Seen {
+            rows: Vec::new(),
+            cost: looked_at + bytes / BYTES_PER_ENTRY,
+            last,
+            // Without a place to go on from there is no going on.
+            ended: ended || last.is_none(),
+        };
+        for row in value::items(next()) {
+            match read_row(shelf, row) {
+                Ok(row) => seen.rows.push(row),
+                Err(error) => tracing::warn!(uid, %error, "a delivery cannot be listed"),
+            }
+        }
+        Ok(seen)
+    }
+
+    /// SHELVES: how many deliveries a webhook has; dead letters and history from before these moments (Unix ms) have
+    /// expired.
+    ///
+    /// # Errors
+    ///
+    /// Whatever keeps Redis from answering.
+    pub async fn delivery_counts(
+        &self,
+        shard: u16,
+        uid: &str,
+        now_ms: u64,
+        dead_floor_ms: u64,
+        history_floor_ms: u64,
+    ) -> Result<Counts, StoreError> {
+        let reply = scripts::SHELVES
+            .call()
+            .key(self.keys().queue(shard, uid))
+            .key(self.keys().retry(shard, uid))
+            .key(self.keys().dead(shard, uid))
+            .key(self.keys().history(shard, uid))
+            .number(now_ms)
+            .number(dead_floor_ms)
+            .number(history_floor_ms)
+            .run_slowly(self.link())
+            .await?;
+        let mut counts = value::items(reply)
+            .into_iter()
+            .map(|count| value::integer(&count).unwrap_or(0).max(0).unsigned_abs());
+        let mut next = || counts.next().unwrap_or(0);
+        Ok(Counts {
+            queued: next(),
+            scheduled: next(),
+            dead: next(),
+            history: next(),
+        })
+    }
+
+    /// RECORDS: whole deliveries by their places, in order; `None` for what is there no more, an error for what cannot be
+    /// read. Payloads of more than `longest_payload` bytes are left out.
+    ///
+    /// # Errors
+    ///
+    /// Whatever keeps Redis from answering.
+    pub async fn records(
+        &self,
+        shard: u16,
+        uid: &str,
+        places: &[Place],
+        longest_payload: usize,
+    ) -> Result<Vec<Result<Option<Record>, StoreError>>, StoreError> {
+        let mut records = Vec::with_capacity(places.len());
+        while records.len() < places.len() {
+            let left = &places[records.len()..];
+            let mut call = scripts::RECORDS
+                .call()
+                .key(self.keys().queue(shard, uid))
+                .key(self.keys().dead(shard, uid))
+                .key(self.keys().history(shard, uid))
+                .key(self.keys().retry(shard, uid))
+                .key(self.keys().tries(shard, uid))
+                .number(longest_payload as u64)
+                .number(RECORD_BYTES as u64);
+            for place in left {
+                let key = match place.shelf {
+                    Shelf::Queue => 1,
+                    Shelf::Dead => 2,
+                    Shelf::History => 3,
+                };
+                call = call.number(key).arg(place.id.to_string());
+            }
+            let replies = value::items(call.run_slowly(self.link()).await?);
+            if replies.is_empty() || replies.len() > left.len() {
+                return Err(corrupt(
+                    "the reply of RECORDS",
+                    format!("{} for {} deliveries", replies.len(), left.len()),
+                ));
+            }
+            for (place, reply) in left.iter().zip(replies) {
+                records.push(read_record(*place, reply));
+            }
+        }
+        Ok(records)
+    }
+
+    /// The newest entry of a shelf: where a walk ends that does not follow what is added meanwhile.
+    ///
+    /// # Errors
+    ///
+    /// Whatever keeps Redis from answering.
+    pub async fn newest_on(
+        &self,
+        shard: u16,
+        uid: &str,
+        shelf: Shelf,
+    ) -> Result<Option<EntryId>, StoreError> {
+        let key = self.shelf(shard, uid, shelf);
+        value::newest(self.link(), "find the newest delivery", &key).await
+    }
+
+    /// The ids of the newest webhooks of a tenant, `most` of them, and whether there are more.
+    ///
+    /// # Errors
+    ///
+    /// Whatever keeps Redis from answering.
+    pub async fn newest_webhook_ids(
+        &self,
+        tenant: &str,
+        most: usize,
+    ) -> Result<(Vec<String>, bool), StoreError> {
+        let mut commands = redis::pipe();
+        commands
+            .cmd("ZREVRANGE")
+            .arg(self.keys().tenant_webhooks(tenant))
+            .arg(0)
+            .arg(most);
+        let reply = self.link().slowly("list webhooks", &commands).await?.pop();
+        let mut ids: Vec<String> = value::items(reply.unwrap_or(Value::Nil))
+            .into_iter()
+            .filter_map(value::text)
+            .collect();
+        let more = ids.len() > most;
+        ids.truncate(most);
+        Ok((ids, more))
+    }
+}
