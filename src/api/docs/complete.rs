@@ -97,6 +97,26 @@ pub(super) fn complete(document: &mut Value, settings: &Settings) {
     for operation in operations(document) {
         complete_operation(operation);
     }
+    lift_descriptions(document);
+}
+
+/// What is said of a value that can be null stands at the value, not within one of its alternatives.
+fn lift_descriptions(value: &mut Value) {
+    match value {
+        Value::Array(items) => items.iter_mut().for_each(lift_descriptions),
+        Value::Object(members) => {
+            let said = members
+                .get_mut("oneOf")
+                .and_then(Value::as_array_mut)
+                .filter(|parts| parts.len() == 2 && parts[1]["type"] == "null")
+                .and_then(|parts| parts[0].as_object_mut()?.remove("description"));
+            if let Some(said) = said {
+                members.entry("description").or_insert(said);
+            }
+            members.values_mut().for_each(lift_descriptions);
+        }
+        _ => {}
+    }
 }
 
 /// Every operation of the document.
@@ -113,7 +133,7 @@ pub(super) fn operations(document: &mut Value) -> impl Iterator<Item = &mut Valu
 }
 
 fn complete_operation(operation: &mut Value) {
-    for tag in operation["tags"].as_array_mut().into_iter().flatten() {
+    for tag in list(operation, "tags") {
         let known = TAGS.iter().find(|(name, _)| {
             tag.as_str()
                 .is_some_and(|tag| tag.eq_ignore_ascii_case(name))
@@ -132,6 +152,17 @@ fn complete_operation(operation: &mut Value) {
                 schema.remove("example");
                 schema.remove("examples");
             }
+        }
+    }
+    let bodies = operation.pointer_mut("/requestBody/content");
+    for content in bodies.and_then(Value::as_object_mut).into_iter().flatten() {
+        // A body that may be left out is not one that may be `null`.
+        let Some(schema) = content.1.get_mut("schema") else {
+            continue;
+        };
+        let parts = schema.get_mut("oneOf").and_then(Value::as_array_mut);
+        if let Some(parts) = parts.filter(|parts| parts.len() == 2 && parts[1]["type"] == "null") {
+            *schema = parts.swap_remove(0);
         }
     }
     let responses = member(operation, "responses");
@@ -162,6 +193,12 @@ fn complete_operation(operation: &mut Value) {
             });
         }
     }
+}
+
+/// The elements of a member that is a list; none if it is not there.
+fn list<'a>(of: &'a mut Value, name: &str) -> impl Iterator<Item = &'a mut Value> {
+    let member = of.get_mut(name).and_then(Value::as_array_mut);
+    member.into_iter().flatten()
 }
 
 /// A member that is an object, made if it is not there.

@@ -74,33 +74,41 @@ fn undescribed(document: &Value, at: &str, schema: &Value, missing: &mut Vec<Str
     }
 }
 
-/// Whether somebody who reads the schema sees what such a value can look like.
-fn has_example(document: &Value, schema: &Value, depth: usize) -> bool {
-    let schema = resolve(document, schema);
+/// Where somebody who reads the schema is not told what such a value can look like.
+fn without_example(document: &Value, at: &str, schema: &Value, depth: usize) -> Vec<String> {
     let own = ["example", "examples", "const", "enum", "default"];
-    if own.iter().any(|name| schema.get(name).is_some()) {
-        return true;
+    let told = |schema: &Value| own.iter().any(|name| schema.get(name).is_some());
+    if told(schema) {
+        return Vec::new();
     }
+    let schema = resolve(document, schema);
     let plain = |kind: &Value| kind == "boolean" || kind == "null";
     let of_type = match &schema["type"] {
         Value::Array(kinds) => kinds.iter().all(plain),
         kind => plain(kind),
     };
-    if of_type || depth == 0 {
-        return of_type;
+    if told(schema) || of_type {
+        return Vec::new();
     }
-    let parts: Vec<&Value> = match schema["properties"].as_object() {
-        Some(properties) => properties.values().collect(),
+    let parts: Vec<(String, &Value)> = match schema["properties"].as_object() {
+        Some(properties) => properties
+            .iter()
+            .map(|(name, part)| (format!("{at}/{name}"), part))
+            .collect(),
         None => ["oneOf", "anyOf", "allOf"]
             .iter()
             .flat_map(|list| schema[*list].as_array().into_iter().flatten())
             .chain(schema.get("items"))
+            .map(|part| (at.to_owned(), part))
             .collect(),
     };
-    !parts.is_empty()
-        && parts
-            .into_iter()
-            .all(|part| has_example(document, part, depth - 1))
+    if parts.is_empty() || depth == 0 {
+        return vec![at.to_owned()];
+    }
+    parts
+        .into_iter()
+        .flat_map(|(at, part)| without_example(document, &at, part, depth - 1))
+        .collect()
 }
 
 fn gaps(document: &Value) -> Vec<String> {
@@ -144,8 +152,10 @@ fn gaps(document: &Value) -> Vec<String> {
             .flatten()
         {
             let schema = resolve(document, &content["schema"]);
-            if content.get("example").is_none() && !has_example(document, schema, 6) {
-                lack(format!("no example of its {media_type} body"));
+            if content.get("example").is_none() {
+                for part in without_example(document, media_type, schema, 8) {
+                    lack(format!("no example of its body's {part}"));
+                }
             }
             if schema["additionalProperties"] != false {
                 lack("unknown fields of its body are not said to be refused".into());
@@ -187,8 +197,10 @@ fn gaps(document: &Value) -> Vec<String> {
             }
             for content in content.into_iter().flat_map(|content| content.values()) {
                 let told = content.get("example").is_some() || content.get("examples").is_some();
-                if !told && !has_example(document, &content["schema"], 8) {
-                    lack(format!("no example of {status}"));
+                if !told {
+                    for part in without_example(document, status, &content["schema"], 8) {
+                        lack(format!("no example of {part}"));
+                    }
                 }
             }
         }
