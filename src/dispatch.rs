@@ -12,6 +12,7 @@ mod lane;
 pub mod limiter;
 mod notify;
 mod settle;
+mod stats;
 mod upkeep;
 
 use std::collections::{HashMap, HashSet};
@@ -29,16 +30,17 @@ use self::handle::{LaneHandle, Offer};
 use self::http_client::HttpClient;
 use self::lane::{Beginning, Lane};
 use self::limiter::Limiter;
-use self::settle::Settled;
+use self::settle::{Records, Settled};
+use self::stats::Stats;
 use crate::clock::Clock;
-use crate::event::{EntryId, Event};
+use crate::event::Event;
 use crate::membership::Era;
 use crate::metrics::Metrics;
 use crate::registry::{Registered, Registry};
 use crate::settings::Settings;
 use crate::source::ticket::Share;
 use crate::store::lane::{LaneKeys, PAUSED_DUE_MS};
-use crate::store::queue::Removal;
+use crate::store::stats::Ended;
 use crate::store::{Store, StoreError};
 use crate::webhook;
 
@@ -83,6 +85,8 @@ pub struct Dispatch {
     /// Webhooks with dead letters, as far as is known.
     buried: Mutex<HashSet<(u16, Arc<str>)>>,
     settled: mpsc::UnboundedSender<Settled>,
+    records: Arc<Records>,
+    stats: Arc<Stats>,
     draining: AtomicBool,
     tasks: TaskTracker,
 }
@@ -92,11 +96,15 @@ impl Dispatch {
     pub fn new(parts: Parts) -> Arc<Dispatch> {
         let (settled, arriving) = mpsc::unbounded_channel();
         let tasks = TaskTracker::new();
+        let records = Records::new(parts.metrics.clone());
         tasks.spawn(settle::settle(
             parts.store.clone(),
             parts.era.clone(),
+            records.clone(),
             arriving,
         ));
+        let stats = Arc::new(Stats::new(parts.metrics.clone()));
+        tasks.spawn(stats.clone().keep(parts.store.clone(), parts.era.clone()));
         let delivery = &parts.settings.delivery;
         Arc::new(Dispatch {
             slots: Arc::new(Semaphore::new(delivery.max_in_flight_total)),
@@ -108,6 +116,8 @@ impl Dispatch {
             agenda: Agenda::default(),
             buried: Mutex::default(),
             settled,
+            records,
+            stats,
             draining: AtomicBool::new(false),
             tasks,
             store: parts.store,
@@ -134,6 +144,7 @@ impl Dispatch {
     /// A dead letter of this webhook was made.
     pub(crate) fn note_buried(&self, shard: u16, uid: &Arc<str>) {
         self.buried().insert((shard, uid.clone()));
+        self.stats.count(shard, uid, Ended::Failed, 1);
     }
 
     /// The webhooks that may have dead letters.
@@ -234,15 +245,24 @@ impl Dispatch {
         })
     }
 
-    /// There is work in the queue of `uid`.
+    /// There is work in the queue of `uid`, or something scheduled there may be due sooner than its lane knows.
     pub fn wake(self: &Arc<Dispatch>, shard: u16, uid: &Arc<str>) {
+        self.call(shard, uid, LaneHandle::wake);
+    }
+
+    /// Something was added to the queue of `uid`: what is scheduled there need not be looked at again.
+    pub(crate) fn wake_for_more(self: &Arc<Dispatch>, shard: u16, uid: &Arc<str>) {
+        self.call(shard, uid, LaneHandle::wake_for_more);
+    }
+
+    fn call(self: &Arc<Dispatch>, shard: u16, uid: &Arc<str>, wake: impl Fn(&LaneHandle)) {
         // A lane made while draining would park at once, be due at once, and keep the drain from its end.
         if self.era.owned(shard).is_none() || self.is_draining() {
             return;
         }
         let mut lanes = self.lanes(shard);
         if let Some(handle) = lanes.get(uid) {
-            handle.wake();
+            wake(handle);
             return;
         }
         self.agenda.remove(uid);
@@ -361,27 +381,6 @@ impl Dispatch {
         {
             lanes.remove(&keys.uid);
             self.agenda.put(keys.shard, keys.uid.clone(), self.soon());
-        }
-    }
-
-    fn remove(&self, keys: &LaneKeys, id: EntryId, tried: bool, lane: &Arc<LaneHandle>) {
-        lane.removal_sent();
-        let removal = Removal {
-            shard: keys.shard,
-            uid: keys.uid.clone(),
-            id,
-            tried,
-        };
-        if self
-            .settled
-            .send(Settled {
-                removal,
-                lane: lane.clone(),
-            })
-            .is_err()
-        {
-            // Without its settler an era cannot go on: beginning anew from what is stored is always right.
-            self.era.end(crate::membership::Ending::Replaced);
         }
     }
 

@@ -256,7 +256,10 @@ impl Fanout {
             }
         }
         if self.era.owned(shard).is_some() {
-            woken.iter().for_each(|uid| self.dispatch.wake(shard, uid));
+            let dispatch = &self.dispatch;
+            woken
+                .iter()
+                .for_each(|uid| dispatch.wake_for_more(shard, uid));
         } else {
             let uids: Vec<String> = woken.iter().map(|uid| uid.to_string()).collect();
             if let Err(error) = self.store.wake_owner(shard, &uids).await {

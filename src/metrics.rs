@@ -124,6 +124,8 @@ pub struct Metrics {
     pub dead_letters_total: IntCounterVec,
     /// Dead letters that fell out of their stream by age or count. Its causes are [`DROP_CAUSES`].
     pub dead_letters_dropped_total: IntCounterVec,
+    /// Records of finished deliveries (entries of a history, counts) that could not be written and are lost.
+    pub history_errors_total: IntCounter,
     /// Seconds that lanes spent waiting for a token of their webhook's rate limit.
     pub rate_limited_seconds_total: prometheus::Counter,
 

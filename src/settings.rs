@@ -11,6 +11,7 @@ mod convert;
 mod dead_letters;
 mod delivery;
 mod error;
+mod history;
 mod instance;
 mod layers;
 mod logging;
@@ -42,6 +43,7 @@ pub use catalogue::{CatalogueEvent, CatalogueSettings};
 pub use dead_letters::DeadLetterSettings;
 pub use delivery::DeliverySettings;
 pub use error::{Problem, SettingsError};
+pub use history::{HistoryPayload, HistorySettings};
 pub use instance::InstanceSettings;
 pub use logging::{LogFormat, LoggingSettings};
 pub use metrics::MetricsSettings;
@@ -93,6 +95,8 @@ pub struct Settings {
     pub queue: QueueSettings,
     /// `[dead_letters]`
     pub dead_letters: DeadLetterSettings,
+    /// `[history]`
+    pub history: HistorySettings,
     /// `[rejected]`
     pub rejected: RejectedSettings,
     /// `[notices]`

@@ -9,6 +9,7 @@ pub mod connection;
 pub mod dead;
 pub mod deliveries;
 pub mod error;
+pub mod history;
 pub mod idempotency;
 pub mod jobs;
 pub mod keys;

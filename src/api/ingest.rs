@@ -150,7 +150,7 @@ pub fn routes() -> OpenApiRouter<Arc<Api>> {
         (status = 202, description = "Redis has the event.", body = AddedEvent, headers(
             ("Idempotency-Replayed" = String, description = "`true` if it was added before, by an earlier request with the same key."),
         )),
-        (status = 409, description = "A request with the same key is under way, or there is no source.", body = Problem,
+        (status = 409, description = "A request with the same key is under way.", body = Problem,
             content_type = "application/problem+json"),
         WithBody,
         Guarded,
@@ -163,11 +163,6 @@ pub async fn add(
     body: Bytes,
 ) -> Result<Response, Problem> {
     let mut fields = Fields::of_body(&headers, &body)?;
-    if api.sources.is_empty() {
-        return Err(Problem::conflict(
-            "The settings of this installation have no source that events could be added to.",
-        ));
-    }
     // Before the tenant is taken: without one, the operator means whatever the source says.
     let named = fields.has(&api.settings.api.tenant_field);
     let tenant = caller.tenant_of_body(&api, &mut fields)?;

@@ -246,6 +246,7 @@ impl Life {
                     "the grace is over; what is still in flight will be delivered again"
                 );
             }
+            dispatch.write_records().await;
             let left = tokio::time::timeout(CLOSING, membership.leave(&era)).await;
             if !matches!(left, Ok(Ok(()))) {
                 tracing::warn!(

@@ -20,6 +20,8 @@ use crate::store::{Store, StoreError};
 const MEASURE_EVERY: Duration = Duration::from_secs(5);
 /// How often what costs nothing is looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
+/// How often histories are trimmed by age: as often as the shortest age that can be set.
+const TRIM_EVERY: Duration = Duration::from_secs(60);
 /// Webhooks measured at a time, over a connection that no delivery waits for.
 const CHUNK: usize = 500;
 
@@ -48,7 +50,7 @@ pub struct Sampler {
 impl Sampler {
     /// Samples until the era is over.
     pub async fn run(self) {
-        let mut measured = None;
+        let (mut measured, mut trimmed) = (None, None);
         let mut bound = Gate::Open;
         loop {
             let now = self.clock.monotonic();
@@ -66,6 +68,12 @@ impl Sampler {
                     (&gauges.disabled, counts.disabled),
                 ] {
                     gauge.set(i64::try_from(count).unwrap_or(i64::MAX));
+                }
+            }
+            if trimmed.is_none_or(|then| now.saturating_sub(then) >= TRIM_EVERY) {
+                trimmed = Some(now);
+                if let Err(error) = self.trim_histories().await {
+                    tracing::debug!(%error, "trimming histories is tried again");
                 }
             }
             self.metrics
@@ -89,6 +97,19 @@ impl Sampler {
                 () = tokio::time::sleep(LOOK_EVERY) => {}
             }
         }
+    }
+
+    /// By age: by number each is trimmed with what is added to it.
+    async fn trim_histories(&self) -> Result<(), StoreError> {
+        let mut owned = self.registry.places();
+        owned.retain(|(shard, _)| self.era.owned(*shard).is_some());
+        let now_ms = self.clock.unix_ms();
+        for chunk in owned.chunks(CHUNK) {
+            self.store
+                .trim_history(chunk, now_ms, &self.settings.history)
+                .await?;
+        }
+        Ok(())
     }
 
     async fn measure(&self) -> Result<Gate, StoreError> {

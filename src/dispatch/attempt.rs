@@ -6,17 +6,17 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Uri, header};
 
-use super::http_client::{HttpClient, Post};
+use super::http_client::{HttpClient, Post, micros};
 use crate::clock::{Clock, rfc3339_ms};
-use crate::delivery::delivery_id;
+use crate::delivery::{AttemptRecord, Phases, RequestShape, delivery_id};
 use crate::event::Event;
 use crate::metrics::Metrics;
-use crate::outcome::{AttemptResult, FailureKind};
+use crate::outcome::{AttemptResult, FailureKind, Outcome};
 use crate::retry::RetryPolicy;
 use crate::settings::Settings;
 use crate::signature::{Scheme, SigningKeys};
 use crate::target::TargetRules;
-use crate::webhook::{BodyMode, Webhook};
+use crate::webhook::{BodyMode, Webhook, is_reserved_header};
 
 /// What of a webhook's requests never changes, made once for all its attempts.
 pub struct Prepared {
@@ -29,6 +29,7 @@ pub struct Prepared {
     standard_webhooks: bool,
     body_mode: BodyMode,
     tenant_field: String,
+    shape: RequestShape,
     /// Why its URL may not be called at all, under settings that may be stricter than when it was stored.
     forbidden: Option<String>,
     /// The total deadline of an attempt.
@@ -49,8 +50,45 @@ pub struct Unusable(String);
 pub struct Attempted {
     /// The answer or failure.
     pub result: AttemptResult,
+    /// Which attempt it was, from 1.
+    pub number: u32,
     /// When it was started (Unix ms).
     pub started_ms: u64,
+    /// From its start to the end of what was read of the answer.
+    pub duration: Duration,
+    /// The parts of that time, as far as they are known.
+    pub phases: Phases,
+    /// What its request's headers can be told from; `None` where there was no request.
+    pub shape: Option<RequestShape>,
+}
+
+impl Attempted {
+    /// The attempt as it is kept.
+    pub fn into_record(self) -> AttemptRecord {
+        let error = match self.result.outcome(self.started_ms) {
+            Outcome::Delivered => String::new(),
+            Outcome::Gone | Outcome::Failed { .. } => self.result.describe(),
+        };
+        AttemptRecord {
+            number: self.number,
+            started_ms: self.started_ms,
+            status: self.result.status(),
+            error,
+            total_us: micros(self.duration),
+            phases: self.phases,
+            answer: match self.result {
+                AttemptResult::Answer { body_start, .. } => text(body_start),
+                AttemptResult::Failure { .. } => String::new(),
+            },
+            shape: self.shape,
+        }
+    }
+}
+
+/// Bytes as text; without a copy where they are text.
+fn text(bytes: Vec<u8>) -> String {
+    String::from_utf8(bytes)
+        .unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned())
 }
 
 const X_EVENT_ID: HeaderName = HeaderName::from_static("x-event-id");
@@ -89,6 +127,13 @@ impl Prepared {
             value.set_sensitive(true);
             headers.insert(header, value);
         }
+        // A header that was allowed when the webhook was stored may be one that Pombo sets itself by now.
+        let own_headers = headers
+            .keys()
+            .map(HeaderName::as_str)
+            .filter(|name| !is_reserved_header(name, &settings.signature.header))
+            .map(str::to_owned)
+            .collect();
         headers.insert(header::USER_AGENT, USER_AGENT);
         let signature_header = HeaderName::try_from(settings.signature.header.as_str())
             .map_err(|_| Unusable("the setting signature.header is no header name".to_owned()))?;
@@ -97,7 +142,15 @@ impl Prepared {
             .check_url(&spec.url)
             .err()
             .map(|error| error.to_string());
+        let body_mode = spec.body_mode.unwrap_or(settings.delivery.body_mode);
         Ok(Prepared {
+            shape: RequestShape {
+                version: env!("CARGO_PKG_VERSION").to_owned(),
+                envelope: body_mode == BodyMode::Envelope,
+                signature_header: signature_header.as_str().to_owned(),
+                standard_webhooks: settings.signature.standard_webhooks,
+                own_headers,
+            },
             forbidden,
             uri,
             headers,
@@ -105,7 +158,7 @@ impl Prepared {
             scheme: spec.signature_scheme.unwrap_or(settings.signature.scheme),
             signature_header,
             standard_webhooks: settings.signature.standard_webhooks,
-            body_mode: spec.body_mode.unwrap_or(settings.delivery.body_mode),
+            body_mode,
             tenant_field: settings.delivery.tenant_field.clone(),
             timeout: spec.timeout.unwrap_or(settings.delivery.timeout),
             max_in_flight: spec
@@ -122,6 +175,11 @@ impl Prepared {
     /// Whether the event can be sent at all: an envelope holds JSON and nothing else.
     pub fn can_carry(&self, event: &Event) -> bool {
         event.payload_is_json || self.body_mode == BodyMode::Payload
+    }
+
+    /// What the headers of its requests can be told from.
+    pub fn shape(&self) -> &RequestShape {
+        &self.shape
     }
 
     /// The body: the platform's bytes, bare or in the envelope, never parsed.
@@ -216,7 +274,14 @@ pub(super) async fn attempt(
         let kind = FailureKind::Forbidden;
         let result = AttemptResult::Failure { kind, detail };
         metrics.attempt(result.class(), Duration::ZERO);
-        return Attempted { result, started_ms };
+        return Attempted {
+            result,
+            number,
+            started_ms,
+            duration: Duration::ZERO,
+            phases: Phases::default(),
+            shape: None,
+        };
     }
     let request = prepared.request(&event, &webhook_id, number, started_ms / 1_000);
     let posted = client.post(request).await;
@@ -226,7 +291,11 @@ pub(super) async fn attempt(
     }
     Attempted {
         result: posted.result,
+        number,
         started_ms,
+        duration: posted.duration,
+        phases: posted.phases,
+        shape: Some(prepared.shape.clone()),
     }
 }
 

@@ -25,6 +25,7 @@ pub(crate) struct LaneHandle {
     /// Whether the lane will send an offer within a moment.
     open: AtomicBool,
     woken: AtomicBool,
+    rescheduled: AtomicBool,
     changed: AtomicBool,
     unsettled: AtomicUsize,
     /// Entries whose removal is done, until the lane takes note of them.
@@ -38,6 +39,7 @@ impl LaneHandle {
             offers,
             open: AtomicBool::new(open),
             woken: AtomicBool::new(false),
+            rescheduled: AtomicBool::new(false),
             changed: AtomicBool::new(false),
             unsettled: AtomicUsize::new(0),
             removed: Mutex::default(),
@@ -53,8 +55,15 @@ impl LaneHandle {
         self.open.store(open, Ordering::Release);
     }
 
-    /// There is more in the queue.
+    /// There may be more in the queue, or something scheduled may be due sooner than the lane knows.
     pub fn wake(&self) {
+        // Before the wake-up: whoever takes that looks at this afterwards.
+        self.rescheduled.store(true, Ordering::Release);
+        self.wake_for_more();
+    }
+
+    /// There is more in the queue, and nothing else is new.
+    pub fn wake_for_more(&self) {
         if !self.woken.swap(true, Ordering::AcqRel) {
             self.signal.notify_one();
         }
@@ -68,6 +77,11 @@ impl LaneHandle {
 
     pub fn take_woken(&self) -> bool {
         self.woken.swap(false, Ordering::AcqRel)
+    }
+
+    /// Whether schedules must be looked at again; to be asked after [`LaneHandle::take_woken`].
+    pub fn take_rescheduled(&self) -> bool {
+        self.rescheduled.swap(false, Ordering::AcqRel)
     }
 
     pub fn take_changed(&self) -> bool {

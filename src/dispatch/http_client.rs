@@ -28,6 +28,7 @@ use hyper_util::client::legacy::connect::{CaptureConnection, capture_connection}
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use tokio::time::{Instant, Sleep, sleep_until};
 
+use crate::delivery::Phases;
 use crate::outcome::AttemptResult;
 use crate::settings::DeliverySettings;
 use crate::target::TargetRules;
@@ -35,6 +36,7 @@ use crate::target::TargetRules;
 use connector::Connector;
 pub use resolver::Resolver;
 use transport::Usage;
+pub(super) use transport::micros;
 
 /// How much of an answer's body is kept for the people who look into a failure, in bytes.
 const KEPT_BODY: usize = 1024;
@@ -84,6 +86,8 @@ pub struct Posted {
     pub result: AttemptResult,
     /// From the call to the end of what was read of the answer.
     pub duration: Duration,
+    /// The parts of that time, as far as they are known.
+    pub phases: Phases,
     /// Whether the request had to be sent a second time because its idle connection turned out to be dead.
     pub resent: bool,
 }
@@ -208,17 +212,25 @@ impl HttpClient {
             };
         }
 
-        let result = match head {
-            Some(Ok(response)) => self.read_answer(response, deadline).await,
-            Some(Err(error)) => failure::explain(&error, &post.uri),
-            None => {
-                leave_stalled_http2(over);
-                failure::timed_out(&post)
+        let (result, phases) = match head {
+            Some(Ok(response)) => {
+                let usage = response.extensions().get::<Arc<Usage>>();
+                let phases = Phases {
+                    first_byte_us: Some(micros(started.elapsed())),
+                    ..usage.map_or_else(Phases::default, |usage| usage.making_for(started))
+                };
+                (self.read_answer(response, deadline).await, phases)
             }
+            Some(Err(error)) => (
+                failure::explain(&error, &post.uri),
+                failure::phases(&error, started),
+            ),
+            None => (failure::timed_out(&post), leave_stalled(over, started)),
         };
         Posted {
             result,
             duration: started.elapsed(),
+            phases,
             resent,
         }
     }
@@ -283,13 +295,18 @@ fn capture_if_tls(request: &mut Request<Full<Bytes>>) -> Option<CaptureConnectio
     (request.uri().scheme() == Some(&Scheme::HTTPS)).then(|| capture_connection(request))
 }
 
-/// Keeps later requests off an HTTP/2 connection on which one has just waited in vain: it may be dead without anybody
-/// having noticed. Other requests on it go on; an HTTP/1.1 connection is closed with its request anyway.
-fn leave_stalled_http2(over: Option<CaptureConnection>) {
+/// Keeps later requests off an HTTP/2 connection on which one that began at `started` has just waited in vain: it may be
+/// dead without anybody having noticed. Other requests on it go on; an HTTP/1.1 connection is closed with its request
+/// anyway. Returns what is known of how the connection was made.
+fn leave_stalled(over: Option<CaptureConnection>, started: Instant) -> Phases {
     if let Some(over) = over
         && let Some(connected) = over.connection_metadata().as_ref()
-        && connected.is_negotiated_h2()
     {
-        connected.poison();
+        if connected.is_negotiated_h2() {
+            connected.poison();
+        }
+        let usage = failure::usage_of(connected);
+        return usage.map_or_else(Phases::default, |usage| usage.making_for(started));
     }
+    Phases::default()
 }

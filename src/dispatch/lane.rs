@@ -125,6 +125,8 @@ pub(super) struct Lane {
     touched: bool,
     /// Due time of the first known retry that is not in memory.
     next_retry_ms: Option<u64>,
+    /// How often schedules had to be looked at again: what was written or asked for before the last time may be stale.
+    looks: u64,
     window_count: usize,
     read_retries_next: bool,
     /// After a failed read, not again before.
@@ -180,6 +182,7 @@ impl Lane {
             more: beginning.behind,
             touched: beginning.behind,
             next_retry_ms: beginning.behind.then_some(0),
+            looks: 0,
             window_count: read::FIRST_WINDOW,
             read_retries_next: true,
             read_after: now,
@@ -297,7 +300,9 @@ impl Lane {
                 self.touched = true;
                 self.retry_known(0);
             }
-            // A replay may have made something due that the known schedule does not show.
+            if self.handle.take_rescheduled() {
+                self.look_at_schedules();
+            }
             self.idle_since = None;
         }
         if !self.handle.take_changed() {

@@ -145,6 +145,7 @@ impl Dispatch {
             .unwrap_or_else(PoisonError::into_inner)
             .remove(uid);
         self.buried().retain(|(_, buried)| **buried != *uid);
+        self.stats.forget(uid);
         self.store.remove_lane(shard, uid).await?;
         let (dispatch, uid) = (self.clone(), uid.to_owned());
         self.tasks.spawn(async move {

@@ -176,6 +176,10 @@ pub(super) fn metrics(registry: &Registry) -> Metrics {
         ),
         dead_letters_total,
         dead_letters_dropped_total,
+        history_errors_total: counter(
+            "pombo_history_errors_total",
+            "Records of finished deliveries (history, statistics) that could not be written and are lost.",
+        ),
         rate_limited_seconds_total: made(
             registry,
             Counter::new(

@@ -26,6 +26,7 @@ const PUBLISHED: &[(&str, &str)] = &[
     ("pombo_rejected_dropped_total", ""),
     ("pombo_dead_letters_total", r#"{reason="exhausted"}"#),
     ("pombo_dead_letters_dropped_total", r#"{cause="age"}"#),
+    ("pombo_history_errors_total", ""),
     ("pombo_queue_deliveries", ""),
     ("pombo_retry_deliveries", ""),
     ("pombo_dead_letters_stored", ""),

@@ -4,8 +4,8 @@
 use std::time::Duration;
 
 use super::{
-    api, catalogue, dead_letters, delivery, instance, logging, metrics, ownership, queue, redis,
-    retry, shutdown, signature, source, targets,
+    api, catalogue, dead_letters, delivery, history, instance, logging, metrics, ownership, queue,
+    redis, retry, shutdown, signature, source, targets,
 };
 
 /// The keys of a table: several lists, so that tables can share one.
@@ -119,6 +119,7 @@ pub(super) const ROOT: Keys = &[&[
     Key::new("targets", Kind::Section(&[targets::KEYS])),
     Key::new("queue", Kind::Section(&[queue::KEYS])),
     Key::new("dead_letters", Kind::Section(&[dead_letters::KEYS])),
+    Key::new("history", Kind::Section(&[history::KEYS])),
     Key::new("rejected", Kind::Section(&[queue::CAP_KEYS])),
     Key::new("notices", Kind::Section(&[queue::CAP_KEYS])),
     Key::new("ownership", Kind::Section(&[ownership::KEYS])),

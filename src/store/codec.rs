@@ -1,9 +1,11 @@
-//! The stored forms: how deliveries, tries, dead letters and rejected entries are written to Redis and read back.
+//! The stored forms: how deliveries, tries, dead letters, finished deliveries and rejected entries are written to Redis and
+//! read back.
 //!
-//! Every form carries its version in the field `v`. The readers of deliveries, also of those among the dead letters, and of
-//! tries refuse a version that they do not know, so that an older daemon never misreads what a newer one wrote. One-letter
+//! Every form carries its version in the field `v`. The readers of deliveries, also of those among the dead letters and in a
+//! history, and of tries refuse a version that they do not know, so that an older daemon never misreads what a newer one wrote. One-letter
 //! names: they stand in every entry of every queue.
 
+use std::str::FromStr;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -13,6 +15,9 @@ use super::error::StoreError;
 use super::value::{RawEntry, corrupt};
 use crate::delivery::{AttemptLog, Tries};
 use crate::event::{EntryId, Event};
+
+#[cfg(test)]
+mod tests;
 
 /// The version of the stored forms that this daemon writes.
 pub const STORED_VERSION: &str = "1";
@@ -55,51 +60,129 @@ pub(crate) fn queue_fields(event: &Event, attempts_before: u32) -> Fields {
     ]
 }
 
+/// The fields of an entry of a history, one after the other: those of its queue entry without the payload, what became of
+/// it, and the payload last, if it is kept.
+///
+/// Handed out and not collected: this is written for every delivery, straight into the command.
+pub(crate) fn write_history(
+    event: &Event,
+    attempts: u32,
+    log: &AttemptLog,
+    with_payload: bool,
+    mut put: impl FnMut(&'static str, &[u8]),
+) {
+    put("v", STORED_VERSION.as_bytes());
+    put("i", event.id.as_bytes());
+    put("t", event.event_type.as_bytes());
+    put("n", event.tenant.as_bytes());
+    put("m", event.time_ms.to_string().as_bytes());
+    put("o", event.stream.as_bytes());
+    put("e", event.entry_id.to_string().as_bytes());
+    put("c", event.content_type.as_bytes());
+    put("j", if event.payload_is_json { b"1" } else { b"0" });
+    put("a", attempts.to_string().as_bytes());
+    // Numbers and text always serialise.
+    put("l", &serde_json::to_vec(log).unwrap_or_default());
+    if with_payload {
+        put("p", &event.payload);
+    }
+}
+
+/// A delivery that succeeded, as its webhook's history holds it.
+#[derive(Debug, Clone)]
+pub struct FinishedDelivery {
+    /// Its entry in the history; its time is that of the success.
+    pub id: EntryId,
+    /// The event that it delivered; its payload is empty where none was kept.
+    pub event: Arc<Event>,
+    /// Whether the payload was kept.
+    pub has_payload: bool,
+    /// Attempts in all, the successful one included.
+    pub attempts: u32,
+    /// What happened in each attempt, as far as it is kept.
+    pub log: AttemptLog,
+}
+
+/// Reads an entry of a history.
+///
+/// # Errors
+///
+/// [`StoreError::Corrupt`] names the entry and what is wrong with it.
+pub(crate) fn read_history(entry: &RawEntry) -> Result<FinishedDelivery, StoreError> {
+    let fields = EntryFields(entry, "history entry");
+    fields.check_version()?;
+    let payload = entry.bytes("p");
+    let log = serde_json::from_slice(&fields.bytes("l")?)
+        .map_err(|error| fields.corrupt(format!("its attempts cannot be read: {error}")))?;
+    Ok(FinishedDelivery {
+        id: entry.id,
+        has_payload: payload.is_some(),
+        event: Arc::new(fields.event(payload.unwrap_or_default())?),
+        attempts: fields.parse("a", "a number")?,
+        log,
+    })
+}
+
+/// A stream entry that is a delivery, and what it is called.
+struct EntryFields<'a>(&'a RawEntry, &'static str);
+
+impl EntryFields<'_> {
+    fn corrupt(&self, reason: String) -> StoreError {
+        corrupt(format!("{} {}", self.1, self.0.id), reason)
+    }
+
+    fn bytes(&self, name: &str) -> Result<Bytes, StoreError> {
+        let found = self.0.bytes(name);
+        found.ok_or_else(|| self.corrupt(format!("the field {name:?} is missing")))
+    }
+
+    fn text(&self, name: &str) -> Result<String, StoreError> {
+        String::from_utf8(self.bytes(name)?.into())
+            .map_err(|_| self.corrupt(format!("the field {name:?} is not text")))
+    }
+
+    fn parse<T: FromStr>(&self, name: &str, form: &str) -> Result<T, StoreError> {
+        let parsed = self.text(name)?.parse();
+        parsed.map_err(|_| self.corrupt(format!("the field {name:?} is not {form}")))
+    }
+
+    /// First of all: of another version nothing else is known.
+    fn check_version(&self) -> Result<(), StoreError> {
+        check_version(&self.text("v")?).map_err(|detail| self.corrupt(detail))
+    }
+
+    fn event(&self, payload: Bytes) -> Result<Event, StoreError> {
+        let entry_id: EntryId = self.parse("e", "an entry id")?;
+        Ok(Event {
+            id: self.text("i")?,
+            event_type: self.text("t")?,
+            tenant: self.text("n")?,
+            time_ms: self.parse("m", "a time in Unix ms")?,
+            arrived_ms: entry_id.ms,
+            stream: Arc::from(self.text("o")?),
+            entry_id,
+            content_type: self.text("c")?,
+            payload_is_json: self.text("j")? == "1",
+            payload,
+        })
+    }
+}
+
 /// Reads a queue entry, or the delivery part of a dead letter.
 ///
 /// # Errors
 ///
 /// [`StoreError::Corrupt`] names the entry and what is wrong with it.
 pub(crate) fn read_queued(entry: &RawEntry) -> Result<QueuedDelivery, StoreError> {
-    let what = || format!("queue entry {}", entry.id);
-    let bytes = |name: &str| {
-        entry
-            .bytes(name)
-            .ok_or_else(|| corrupt(what(), format!("the field {name:?} is missing")))
-    };
-    let text = |name: &str| {
-        bytes(name).and_then(|value| {
-            String::from_utf8(value.into())
-                .map_err(|_| corrupt(what(), format!("the field {name:?} is not text")))
-        })
-    };
-    let version = text("v")?;
-    check_version(&version).map_err(|detail| corrupt(what(), detail))?;
-    let parse = |name: &'static str, reason: &str| {
-        corrupt(what(), format!("the field {name:?} is not {reason}"))
-    };
-    let payload = bytes("p")?;
-    let entry_id: EntryId = text("e")?.parse().map_err(|_| parse("e", "an entry id"))?;
-    let event = Event {
-        id: text("i")?,
-        event_type: text("t")?,
-        tenant: text("n")?,
-        time_ms: text("m")?
-            .parse()
-            .map_err(|_| parse("m", "a time in Unix ms"))?,
-        arrived_ms: entry_id.ms,
-        stream: Arc::from(text("o")?),
-        entry_id,
-        content_type: text("c")?,
-        payload_is_json: text("j")? == "1",
-        payload,
-    };
+    let fields = EntryFields(entry, "queue entry");
+    fields.check_version()?;
+    let event = fields.event(fields.bytes("p")?)?;
     let size =
         event.payload.len() + event.id.len() + event.event_type.len() + event.tenant.len() + 128;
     Ok(QueuedDelivery {
         id: entry.id,
         event: Arc::new(event),
-        attempts_before: text("a")?.parse().map_err(|_| parse("a", "a number"))?,
+        attempts_before: fields.parse("a", "a number")?,
         size,
     })
 }
@@ -174,115 +257,4 @@ pub(crate) fn read_tries(text: &[u8]) -> Result<Tries, StoreError> {
         last_error: stored.e,
         log: stored.g,
     })
-}
-
-#[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-
-    fn event(payload: Vec<u8>, id: String) -> Event {
-        Event {
-            id,
-            event_type: "crm.lead.created".into(),
-            tenant: "t1".into(),
-            time_ms: 1_700_000_000_123,
-            arrived_ms: 1_700_000_000_456,
-            stream: "events".into(),
-            entry_id: EntryId {
-                ms: 1_700_000_000_456,
-                seq: 7,
-            },
-            content_type: "application/json".into(),
-            payload_is_json: true,
-            payload: payload.into(),
-        }
-    }
-
-    fn entry(fields: Fields) -> RawEntry {
-        RawEntry {
-            id: EntryId { ms: 5, seq: 1 },
-            fields: Some(
-                fields
-                    .into_iter()
-                    .map(|(name, value)| (Bytes::from_static(name.as_bytes()), value))
-                    .collect(),
-            ),
-        }
-    }
-
-    proptest! {
-        #[test]
-        fn a_queued_delivery_reads_back_as_it_was_written(
-            payload in prop::collection::vec(any::<u8>(), 0..300), id in "[!-~]{1,64}", attempts in any::<u32>(),
-        ) {
-            let event = event(payload, id);
-            let read = read_queued(&entry(queue_fields(&event, attempts))).unwrap();
-            prop_assert_eq!(&read.event.payload, &event.payload);
-            prop_assert_eq!(&read.event.id, &event.id);
-            prop_assert_eq!(read.event.entry_id, event.entry_id);
-            prop_assert_eq!(read.event.arrived_ms, event.arrived_ms);
-            prop_assert_eq!(read.attempts_before, attempts);
-        }
-
-        #[test]
-        fn tries_read_back_as_they_were_written(
-            attempts in any::<u32>(), first in any::<u64>(), status in prop::option::of(any::<u16>()), error in ".{0,80}",
-        ) {
-            let tries = Tries {
-                attempts, since_replay: attempts / 2, first_attempt_ms: first, last_attempt_ms: first,
-                last_status: status, last_error: error, log: AttemptLog::default(),
-            };
-            prop_assert_eq!(read_tries(write_tries(&tries).as_bytes()).unwrap(), tries);
-        }
-
-        #[test]
-        fn no_stored_bytes_make_the_reader_panic(
-            fields in prop::collection::vec(("[viltnmoecjpa]", prop::collection::vec(any::<u8>(), 0..20)), 0..12),
-        ) {
-            let fields = fields.into_iter().map(|(name, value)| (Bytes::from(name), Bytes::from(value))).collect();
-            let _ = read_queued(&RawEntry { id: EntryId::MIN, fields: Some(fields) });
-        }
-    }
-
-    #[test]
-    fn an_unknown_version_is_refused_with_what_to_do() {
-        let mut fields = queue_fields(&event(vec![], "e".into()), 0);
-        fields[0].1 = Bytes::from_static(b"9");
-        let error = read_queued(&entry(fields)).unwrap_err().to_string();
-        assert!(
-            error.contains("version \"9\"") && error.contains("upgrade"),
-            "{error}"
-        );
-    }
-
-    #[test]
-    fn tries_of_an_unknown_version_are_refused_whatever_else_they_hold() {
-        let today = write_tries(&Tries::default());
-        for text in [
-            today.replace("\"v\":1", "\"v\":2"),
-            r#"{"v":2,"new":true}"#.to_owned(),
-        ] {
-            let error = read_tries(text.as_bytes()).unwrap_err().to_string();
-            assert!(
-                error.contains("version \"2\"") && error.contains("upgrade"),
-                "{error}"
-            );
-        }
-        assert!(read_tries(today.replace("\"v\":1,", "").as_bytes()).is_err());
-    }
-
-    #[test]
-    fn the_stored_bytes_of_today_are_pinned() {
-        let fields = queue_fields(&event(b"{}".to_vec(), "e1".into()), 3);
-        let flat: Vec<String> = fields
-            .iter()
-            .map(|(name, value)| format!("{name}={}", String::from_utf8_lossy(value)))
-            .collect();
-        assert_eq!(
-            flat.join(" "),
-            "v=1 i=e1 t=crm.lead.created n=t1 m=1700000000123 o=events e=1700000000456-7 c=application/json j=1 p={} a=3"
-        );
-    }
 }

@@ -515,7 +515,8 @@ fn make_pool(
         .map_err(|error| denied(&error))
 }
 
-fn first_error(operation: &'static str, replies: &[Value]) -> Result<(), StoreError> {
+/// The first error among the replies.
+pub(super) fn first_error(operation: &'static str, replies: &[Value]) -> Result<(), StoreError> {
     match replies.iter().find_map(value::server_error) {
         Some((code, detail)) => Err(StoreError::from_code(operation, &code, &detail)),
         None => Ok(()),

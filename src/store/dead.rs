@@ -10,7 +10,7 @@ use super::error::StoreError;
 use super::lane::{LaneKeys, field};
 use super::value::RawEntry;
 use super::{Store, scripts, value};
-use crate::delivery::{DeadReason, Tries};
+use crate::delivery::{AttemptLog, DeadReason, Tries};
 use crate::event::{EntryId, Event};
 use crate::settings::DeadLetterSettings;
 
@@ -26,7 +26,7 @@ pub struct Ending {
     pub delivery_id: String,
     /// Why.
     pub reason: DeadReason,
-    /// Attempts and the last error.
+    /// Attempts, each as far as it is kept, and the last error.
     pub tries: Tries,
     /// The first bytes of the last answer, at most one KiB.
     pub answer: Bytes,
@@ -79,6 +79,8 @@ fn fields(event: &Event, ending: &Ending) -> Fields {
         ("last_error", field(&ending.tries.last_error)),
         ("answer", ending.answer.clone()),
         ("at_ms", field(ending.at_ms)),
+        // What a replay goes on from.
+        ("again", field(codec::write_tries(&ending.tries.replayed()))),
     ]);
     fields
 }
@@ -87,6 +89,10 @@ pub(super) fn read(entry: &RawEntry) -> Result<DeadLetter, StoreError> {
     let QueuedDelivery { event, .. } = codec::read_queued(entry)?;
     let text = |name: &str| entry.text(name).unwrap_or_default();
     let reason = text("reason");
+    let log = match entry.bytes("again") {
+        Some(again) => codec::read_tries(&again)?.log,
+        None => AttemptLog::default(),
+    };
     Ok(DeadLetter {
         id: entry.id,
         event,
@@ -106,7 +112,7 @@ pub(super) fn read(entry: &RawEntry) -> Result<DeadLetter, StoreError> {
                 last_attempt_ms: text("last_attempt_ms").parse().unwrap_or(0),
                 last_status: text("last_status").parse().ok(),
                 last_error: text("last_error"),
-                ..Tries::default()
+                log,
             },
             answer: entry.bytes("answer").unwrap_or_default(),
             at_ms: text("at_ms").parse().unwrap_or(entry.id.ms),
@@ -260,7 +266,8 @@ impl Store {
         .await
     }
 
-    /// REPLAY: puts a dead letter back at the end of its queue. False if it was no more. The caller wakes the owner.
+    /// REPLAY: puts a dead letter back at the end of its queue, due now, with its attempts so far. False if it was no
+    /// more. The caller wakes the owner.
     ///
     /// # Errors
     ///
@@ -277,6 +284,9 @@ impl Store {
             .key(self.keys().dead(shard, uid))
             .key(self.keys().queue(shard, uid))
             .key(self.keys().due(shard))
+            .key(self.keys().retry(shard, uid))
+            .key(self.keys().tries(shard, uid))
+            .key(self.keys().stats(shard, uid))
             .arg(id.to_string())
             .arg(uid)
             .number(now_ms)

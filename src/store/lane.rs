@@ -445,7 +445,8 @@ impl Store {
         written(&reply, shard)
     }
 
-    /// PARK: the lane sleeps. Returns when it has work next (Unix ms), `None` for never.
+    /// PARK: the lane, of a webhook that may be `paused` and may be `fifo`, sleeps. Returns when it has work next (Unix ms),
+    /// `None` for never.
     ///
     /// # Errors
     ///
@@ -454,7 +455,7 @@ impl Store {
         &self,
         lane: &LaneKeys,
         parked: Parked,
-        paused: bool,
+        (paused, fifo): (bool, bool),
         now_ms: u64,
         generation: u64,
     ) -> Result<Option<u64>, StoreError> {
@@ -477,13 +478,14 @@ impl Store {
             } else {
                 String::new()
             })
+            .number(u64::from(fifo))
             .run(&mut self.link().connection_of(generation)?)
             .await?;
         written(&reply, shard)?;
         Ok(value::integer(&reply).and_then(|due| u64::try_from(due).ok()))
     }
 
-    /// Removes all that a deleted webhook left in its shard.
+    /// Removes all that a deleted webhook left in its shard, its history and counts included.
     ///
     /// # Errors
     ///
@@ -498,7 +500,9 @@ impl Store {
             .arg(keys.tries(shard, uid));
         commands
             .arg(keys.lane(shard, uid))
-            .arg(keys.dead(shard, uid));
+            .arg(keys.dead(shard, uid))
+            .arg(keys.history(shard, uid))
+            .arg(keys.stats(shard, uid));
         commands.cmd("ZREM").arg(keys.due(shard)).arg(uid);
         commands.cmd("SREM").arg(keys.buried(shard)).arg(uid);
         self.link()

@@ -4,9 +4,14 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::codec;
+use super::connection::first_error;
 use super::error::StoreError;
+use super::history::Finished;
 use super::{Store, value};
 use crate::event::{EntryId, Event};
+
+/// The bytes of history that one pipeline aims at, beside its removals: what is behind it on the connection waits.
+const RECORD_BYTES: usize = 2 * 1024 * 1024;
 
 /// A delivery on its way into a queue.
 #[derive(Debug, Clone)]
@@ -28,6 +33,17 @@ pub struct Removal {
     pub id: EntryId,
     /// Whether a schedule or tries may stand beside it.
     pub tried: bool,
+}
+
+/// What came of [`Store::settle`].
+#[derive(Debug)]
+pub struct Settled {
+    /// Whether the removals are done. If not, they may all be tried again.
+    pub removed: Result<(), StoreError>,
+    /// Entries of histories that were sent and are not known to be written.
+    pub lost: usize,
+    /// Why.
+    pub lost_to: Option<StoreError>,
 }
 
 /// Entries of one queue to be removed, and those of them that may be scheduled.
@@ -81,6 +97,76 @@ impl Store {
     ///
     /// [`StoreError::Replaced`] when the server is not of `generation`.
     pub async fn remove(&self, removals: &[Removal], generation: u64) -> Result<(), StoreError> {
+        self.settle(removals, &mut Vec::new(), generation)
+            .await
+            .removed
+    }
+
+    /// Removes settled deliveries, and writes down as many of `finished` as fit one pipeline, which are taken off it.
+    /// What was not sent stays there; what was sent and is not known to be written is lost, and never sent again: it
+    /// could stand there twice.
+    ///
+    /// A plain pipeline and no transaction: where a full Redis refuses to write anything down, removals must be done all
+    /// the same.
+    pub async fn settle(
+        &self,
+        removals: &[Removal],
+        finished: &mut Vec<Finished>,
+        generation: u64,
+    ) -> Settled {
+        let mut settled = Settled {
+            removed: Ok(()),
+            lost: 0,
+            lost_to: None,
+        };
+        let mut connected = match self.link().connection_of(generation) {
+            Ok(connected) => connected,
+            Err(error) => {
+                settled.removed = Err(error);
+                return settled;
+            }
+        };
+        // Truth first: a record of what would be delivered again is worse than none.
+        let mut commands = self.removing(removals);
+        let removing = commands.len();
+        let (mut sent, mut bytes) = (0, 0);
+        while sent < finished.len() && bytes < RECORD_BYTES {
+            bytes += finished[sent].size();
+            sent += 1;
+        }
+        for finished in finished.drain(..sent) {
+            commands.add_command(finished.into_command());
+        }
+        if commands.is_empty() {
+            return settled;
+        }
+        match connected
+            .pipeline("remove settled deliveries", &commands)
+            .await
+        {
+            Ok(replies) => {
+                let (removed, records) = replies.split_at(removing.min(replies.len()));
+                settled.removed = first_error("remove settled deliveries", removed);
+                if settled.removed.is_err() {
+                    connected.count_error("remove settled deliveries");
+                }
+                let refused = records.iter().filter_map(value::server_error);
+                settled.lost = refused.count();
+                settled.lost_to = first_error("keep a history", records).err();
+                if settled.lost > 0 {
+                    connected.count_error("keep a history");
+                }
+            }
+            Err(error) => {
+                settled.lost = sent;
+                settled.lost_to = (sent > 0).then(|| error.clone());
+                settled.removed = Err(error);
+            }
+        }
+        settled
+    }
+
+    fn removing(&self, removals: &[Removal]) -> redis::Pipeline {
         let mut by_webhook: BTreeMap<(u16, &str), Ids> = BTreeMap::new();
         for removal in removals {
             let ids = by_webhook.entry((removal.shard, &removal.uid)).or_default();
@@ -109,11 +195,7 @@ impl Store {
                 .arg(self.keys().queue(shard, uid))
                 .arg(&all);
         }
-        self.link()
-            .connection_of(generation)?
-            .all("remove settled deliveries", &commands)
-            .await
-            .map(drop)
+        commands
     }
 
     /// How many deliveries each of the queues of one shard holds, in the order asked for.

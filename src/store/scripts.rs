@@ -30,6 +30,7 @@ scripts! {
     DEAD = "dead.lua", "dead-letter a delivery";
     BURY = "bury.lua", "dead-letter a delivery that was never queued";
     REPLAY = "replay.lua", "replay a dead letter";
+    HASTEN = "hasten.lua", "hasten a retry";
     PARK = "park.lua", "park a lane";
     BEAT = "beat.lua", "beat";
     CLAIM = "claim.lua", "claim a shard";
@@ -40,7 +41,6 @@ scripts! {
     REPLACE_TOKENS = "replace_tokens.lua", "replace tokens";
     TRIM = "trim.lua", "trim a source";
     PROGRESS = "progress.lua", "read a source's progress";
-    HASTEN = "hasten.lua", "hasten a retry";
     JOB = "job.lua", "note a job's progress";
     ROWS = "rows.lua", "list deliveries";
     RECORDS = "records.lua", "read deliveries";

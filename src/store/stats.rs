@@ -1,10 +1,44 @@
 //! The running counts of a webhook's finished deliveries, and what waits beside them.
 
+use std::sync::Arc;
+
 use super::error::StoreError;
 use super::{Store, value};
 
 /// Webhooks whose counts are read with one exchange.
 const CHUNK: usize = 500;
+
+/// How a delivery ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ended {
+    /// With a 2xx.
+    Success,
+    /// As a dead letter.
+    Failed,
+}
+
+impl Ended {
+    /// The field that counts it. REPLAY knows the name of the second one too.
+    fn field(self) -> &'static str {
+        match self {
+            Ended::Success => "success",
+            Ended::Failed => "failed",
+        }
+    }
+}
+
+/// Deliveries of one webhook that ended in one way since they were last written down.
+#[derive(Debug, Clone)]
+pub struct Count {
+    /// The webhook's shard.
+    pub shard: u16,
+    /// The webhook's uid.
+    pub uid: Arc<str>,
+    /// How they ended.
+    pub ended: Ended,
+    /// How many.
+    pub by: u64,
+}
 
 /// What is known of a webhook's deliveries in numbers.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -46,6 +80,32 @@ fn count(reply: Option<redis::Value>) -> u64 {
 }
 
 impl Store {
+    /// Adds to the counts of webhooks. Returns for each whether it was added; one that a full Redis refused was not.
+    ///
+    /// # Errors
+    ///
+    /// After [`StoreError::Unavailable`] they may have been added.
+    pub async fn add_counts(&self, counts: &[Count]) -> Result<Vec<bool>, StoreError> {
+        let mut commands = redis::Pipeline::with_capacity(counts.len());
+        for count in counts {
+            commands
+                .cmd("HINCRBY")
+                .arg(self.keys().stats(count.shard, &count.uid))
+                .arg(count.ended.field())
+                .arg(count.by);
+        }
+        let mut connected = self.link().connection()?;
+        let replies = connected.pipeline("count deliveries", &commands).await?;
+        let added: Vec<bool> = replies
+            .iter()
+            .map(|reply| value::server_error(reply).is_none())
+            .collect();
+        if added.contains(&false) {
+            connected.count_error("count deliveries");
+        }
+        Ok(added)
+    }
+
     /// Reads the counts of webhooks, each given by shard and uid, in the order asked for. Counts that cannot be read are
     /// 0: they are told for people, and nothing depends on them.
     ///

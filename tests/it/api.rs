@@ -3,8 +3,11 @@
 mod deliveries;
 mod docs;
 mod guards;
+mod ingest;
 mod jobs;
 mod retries;
 mod schemathesis;
 mod shelves;
+mod test_delivery;
 mod tokens;
+mod webhooks;

@@ -65,6 +65,11 @@ async fn a_replay_starts_the_retries_anew_while_the_attempts_count_on() {
         .map(|r| r.header("x-delivery-attempt"))
         .collect();
     assert_eq!(attempts, ["1", "2", "3", "4"]);
+    let kept = world.webhooks.wait_for_history(&webhook, 1).await.remove(0);
+    let log = kept.log.records().iter();
+    let log: Vec<_> = log.map(|record| (record.number, record.status)).collect();
+    let expected = [500, 500, 500, 200].map(Some);
+    assert_eq!(log, (1..).zip(expected).collect::<Vec<_>>());
     for one in &received {
         assert_eq!(one.header("x-delivery-id"), dead[0].ending.delivery_id);
         assert_eq!(one.header("webhook-id"), "e1");

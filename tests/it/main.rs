@@ -7,6 +7,8 @@ mod dead_letters;
 mod delivery;
 mod dev;
 mod faults;
+mod hasten;
+mod history;
 mod http_client;
 mod instance;
 mod interop;

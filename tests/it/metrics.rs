@@ -16,7 +16,7 @@ const NAMES: &str = "
     pombo_redis_errors_total pombo_redis_up pombo_shards_owned pombo_build_info process_cpu_seconds_total
     process_resident_memory_bytes process_open_fds pombo_events_lost_total pombo_taken_deliveries
     pombo_fanout_queued_total pombo_dead_letters_dropped_total pombo_webhooks pombo_resends_total
-    pombo_beats_missed_total pombo_redis_generations_total
+    pombo_beats_missed_total pombo_redis_generations_total pombo_history_errors_total
 ";
 
 const EVENTS: usize = 20;
@@ -121,6 +121,7 @@ fn check_values(metrics: &Metrics) {
         ("pombo_source_lag_seconds", &[], 0.0),
         ("pombo_redis_up", &[], 1.0),
         ("pombo_redis_errors_total", &[], 0.0),
+        ("pombo_history_errors_total", &[], 0.0),
         ("pombo_redis_generations_total", &[], 0.0),
         ("pombo_shards_owned", &[], 64.0),
         ("pombo_webhooks", &[("state", "active")], 4.0),

@@ -185,14 +185,17 @@ async fn a_deleted_webhook_leaves_nothing_behind_and_one_made_again_inherits_not
     let receiver = Receiver::start().await;
     let webhook = world.webhooks.all("w", &receiver.url("/")).await;
     let _pombo = world.config.start().await;
+    world.redis.event("done", "a.b", "1").await;
+    world.webhooks.wait_for_history(&webhook, 1).await;
     receiver.push(Step::status(500));
     world.redis.event("dead", "a.b", "1").await;
     world.webhooks.wait_for_dead(&webhook, 1).await;
+    world.webhooks.wait_for_counts(&webhook, 1, 1).await;
     let gate = Gate::new();
     receiver.push(Answer::new(200).after(&gate));
     receiver.push(Answer::new(503).header("retry-after", "60"));
     world.redis.event("flying", "a.b", "1").await;
-    receiver.wait_for(2).await;
+    receiver.wait_for(3).await;
     world.redis.events("waiting", "a.b", 10).await;
     world.redis.settled("events").await;
     let traces = async || {

@@ -12,7 +12,7 @@ use crate::api::problem::Invalid;
 use crate::retry::RetryOverride;
 use crate::settings::Secret;
 use crate::signature::Scheme;
-use crate::target::TargetRules;
+use crate::target::{LONGEST_URL, TargetRules};
 use crate::webhook::filter::ALLOWED_FILTERS;
 use crate::webhook::{BodyMode, EventFilter, Ordering, RateLimit, Webhook, WebhookSpec};
 
@@ -211,6 +211,10 @@ fn callable(fields: &mut Fields, url: String) -> Option<String> {
             .is_ok_and(|uri| uri.host().is_some_and(|host| !host.is_empty()))
     };
     if fits(&url) {
+        return Some(url);
+    }
+    if url.len() > LONGEST_URL || url.chars().any(|c| c.is_whitespace() || c.is_control()) {
+        // As it is, so that the rules say what is wrong with it: writing it anew would mend it in silence.
         return Some(url);
     }
     // Names in other scripts, and characters that have to be escaped. What is no URL at all is told by the rules.

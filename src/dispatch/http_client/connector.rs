@@ -18,20 +18,22 @@ use tower_service::Service;
 use crate::target::{Refusal, TargetRules};
 
 use super::Resolver;
-use super::failure::{ConnectError, tls_failure};
-use super::transport::{OpenConnections, Transport};
+use super::failure::{ConnectError, NoConnection, tls_failure};
+use super::resolver::is_literal;
+use super::transport::{Making, OpenConnections, Transport};
 
 /// How long an address is tried alone before the next one is tried beside it (RFC 8305 recommends 250 ms).
 const HEAD_START: Duration = Duration::from_millis(250);
 
-type Connecting<T> = Pin<Box<dyn Future<Output = Result<T, ConnectError>> + Send>>;
+type Connecting<T, E> = Pin<Box<dyn Future<Output = Result<T, E>> + Send>>;
 
 /// Makes connections over TCP, with TLS where the scheme asks for it. Cheap to clone: the pool does so for every request.
 #[derive(Clone)]
 pub(super) struct Connector(Arc<Parts>);
 
 struct Parts {
-    https: HttpsConnector<TcpConnector>,
+    tcp: Arc<TcpParts>,
+    tls: Arc<ClientConfig>,
     connect_timeout: Duration,
 }
 
@@ -45,14 +47,15 @@ impl Connector {
         keep: usize,
         most_unasked: usize,
     ) -> Self {
-        let tcp = TcpConnector(Arc::new(TcpParts {
+        let tcp = Arc::new(TcpParts {
             rules,
             resolver,
             connect_timeout,
             open: OpenConnections::new(keep, most_unasked),
-        }));
+        });
         Self(Arc::new(Parts {
-            https: HttpsConnector::from((tcp, tls)),
+            tcp,
+            tls,
             connect_timeout,
         }))
     }
@@ -60,31 +63,56 @@ impl Connector {
 
 impl Service<Uri> for Connector {
     type Response = MaybeHttpsStream<Transport>;
-    type Error = ConnectError;
-    type Future = Connecting<Self::Response>;
+    type Error = NoConnection;
+    type Future = Connecting<Self::Response, NoConnection>;
 
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), ConnectError>> {
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), NoConnection>> {
         Poll::Ready(Ok(()))
     }
 
     fn call(&mut self, uri: Uri) -> Self::Future {
         let parts = Arc::clone(&self.0);
         Box::pin(async move {
-            let target = Target::of(&uri)?;
-            let connected = timeout(parts.connect_timeout, parts.https.clone().call(uri)).await;
-            match connected {
-                Ok(Ok(stream)) => Ok(stream),
-                Ok(Err(error)) => Err(match error.downcast::<ConnectError>() {
-                    Ok(error) => *error,
-                    Err(error) => tls_failure(&target, error.as_ref()),
-                }),
-                // The TCP part has a timeout of its own that began no earlier and is looked at first.
-                Err(_) => Err(ConnectError::TlsTimeout {
-                    target,
-                    after: parts.connect_timeout,
-                }),
-            }
+            let making = Arc::new(Making::default());
+            let connected = parts.connect(uri, &making).await;
+            connected.map_err(|why| NoConnection {
+                why,
+                phases: making.phases(),
+            })
         })
+    }
+}
+
+impl Parts {
+    async fn connect(
+        &self,
+        uri: Uri,
+        making: &Arc<Making>,
+    ) -> Result<MaybeHttpsStream<Transport>, ConnectError> {
+        let target = Target::of(&uri)?;
+        let tcp = TcpConnector {
+            parts: Arc::clone(&self.tcp),
+            making: Arc::clone(making),
+        };
+        let mut https = HttpsConnector::from((tcp, Arc::clone(&self.tls)));
+        let connected = timeout(self.connect_timeout, https.call(uri)).await;
+        match connected {
+            Ok(Ok(stream)) => {
+                if let MaybeHttpsStream::Https(tls) = &stream {
+                    tls.inner().get_ref().0.inner().note_tls();
+                }
+                Ok(stream)
+            }
+            Ok(Err(error)) => Err(match error.downcast::<ConnectError>() {
+                Ok(error) => *error,
+                Err(error) => tls_failure(&target, error.as_ref()),
+            }),
+            // The TCP part has a timeout of its own that began no earlier and is looked at first.
+            Err(_) => Err(ConnectError::TlsTimeout {
+                target,
+                after: self.connect_timeout,
+            }),
+        }
     }
 }
 
@@ -118,8 +146,11 @@ impl std::fmt::Display for Target {
     }
 }
 
-#[derive(Clone)]
-struct TcpConnector(Arc<TcpParts>);
+/// Makes one connection.
+struct TcpConnector {
+    parts: Arc<TcpParts>,
+    making: Arc<Making>,
+}
 
 struct TcpParts {
     rules: Arc<TargetRules>,
@@ -131,22 +162,30 @@ struct TcpParts {
 impl Service<Uri> for TcpConnector {
     type Response = Transport;
     type Error = ConnectError;
-    type Future = Connecting<Transport>;
+    type Future = Connecting<Transport, ConnectError>;
 
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), ConnectError>> {
         Poll::Ready(Ok(()))
     }
 
     fn call(&mut self, uri: Uri) -> Self::Future {
-        let parts = Arc::clone(&self.0);
-        Box::pin(async move { parts.connect(Target::of(&uri)?).await })
+        let (parts, making) = (Arc::clone(&self.parts), Arc::clone(&self.making));
+        Box::pin(async move { parts.connect(Target::of(&uri)?, making).await })
     }
 }
 
 impl TcpParts {
-    async fn connect(&self, target: Target) -> Result<Transport, ConnectError> {
-        let deadline = Instant::now() + self.connect_timeout;
+    async fn connect(
+        &self,
+        target: Target,
+        making: Arc<Making>,
+    ) -> Result<Transport, ConnectError> {
+        let started = Instant::now();
+        let deadline = started + self.connect_timeout;
         let found = timeout_at(deadline, self.resolver.addresses(&target.host)).await;
+        if !is_literal(&target.host) {
+            making.note_dns(started.elapsed());
+        }
         let addresses = match found {
             Ok(Ok(addresses)) => addresses,
             Ok(Err(reason)) => return Err(ConnectError::Dns { target, reason }),
@@ -159,12 +198,15 @@ impl TcpParts {
         let addresses = addresses
             .into_iter()
             .map(|ip| SocketAddr::new(ip, target.port));
-        match timeout_at(deadline, self.connect_first(&target, addresses)).await {
+        let resolved = Instant::now();
+        let connected = timeout_at(deadline, self.connect_first(&target, addresses)).await;
+        making.note_connect(resolved.elapsed());
+        match connected {
             Ok(connected) => {
                 let stream = connected?;
                 // A request is written at once and whole: nothing is gained by holding its last packet back.
                 let _ = stream.set_nodelay(true);
-                Ok(Transport::new(stream, Arc::clone(&self.open)))
+                Ok(Transport::new(stream, making, Arc::clone(&self.open)))
             }
             Err(_) => Err(ConnectError::TcpTimeout {
                 target,

@@ -9,8 +9,10 @@ use std::time::Duration;
 
 use http::{Extensions, Uri};
 use hyper_util::client::legacy::Error as ClientError;
+use hyper_util::client::legacy::connect::Connected;
 use tokio::time::Instant;
 
+use crate::delivery::Phases;
 use crate::outcome::{AttemptResult, FailureKind};
 use crate::target::Refusal;
 
@@ -39,6 +41,14 @@ pub(super) enum ConnectError {
     TlsTimeout { target: Target, after: Duration },
     #[error("no TLS session with {target}: {reason}")]
     Tls { target: Target, reason: String },
+}
+
+/// That there is no connection, why, and how far it got.
+#[derive(Debug, thiserror::Error)]
+#[error("{why}")]
+pub(super) struct NoConnection {
+    pub(super) why: ConnectError,
+    pub(super) phases: Phases,
 }
 
 impl ConnectError {
@@ -72,15 +82,25 @@ pub(super) fn tls_failure(target: &Target, error: &(dyn StdError + 'static)) -> 
 /// Whether `error` is the sudden end of a connection that was there before the request that began at `started`, with no
 /// answer to it. Such a request may be sent again at once: most likely the peer had closed the idle connection already.
 pub(super) fn is_lost_on_reused_connection(error: &ClientError, started: Instant) -> bool {
-    let Some(connected) = error.connect_info() else {
-        return false;
-    };
+    let usage = error.connect_info().and_then(usage_of);
+    usage.is_some_and(|usage| usage.is_reused_by(started))
+        && find::<hyper::Error>(error).is_some_and(is_lost_connection)
+}
+
+/// The use of the connection behind what the pool tells of it.
+pub(super) fn usage_of(connected: &Connected) -> Option<Arc<Usage>> {
     let mut extras = Extensions::new();
     connected.get_extras(&mut extras);
-    let reused = extras
-        .get::<Arc<Usage>>()
-        .is_some_and(|usage| usage.is_reused_by(started));
-    reused && find::<hyper::Error>(error).is_some_and(is_lost_connection)
+    extras.remove()
+}
+
+/// How the making of its connection went, for a request that began at `started` and got no answer.
+pub(super) fn phases(error: &ClientError, started: Instant) -> Phases {
+    if let Some(failed) = find::<NoConnection>(error) {
+        return failed.phases;
+    }
+    let usage = error.connect_info().and_then(usage_of);
+    usage.map_or_else(Phases::default, |usage| usage.making_for(started))
 }
 
 fn is_lost_connection(error: &hyper::Error) -> bool {
@@ -96,7 +116,7 @@ fn is_lost_connection(error: &hyper::Error) -> bool {
 
 /// A request that got no answer, as an attempt's result.
 pub(super) fn explain(error: &ClientError, uri: &Uri) -> AttemptResult {
-    if let Some(error) = find::<ConnectError>(error) {
+    if let Some(NoConnection { why: error, .. }) = find(error) {
         return AttemptResult::Failure {
             kind: error.kind(),
             detail: error.to_string(),

@@ -116,6 +116,11 @@ impl std::fmt::Debug for Resolver {
     }
 }
 
+/// Whether `host` is an address already, so that nothing is looked up.
+pub(super) fn is_literal(host: &str) -> bool {
+    literal(host).is_some()
+}
+
 fn literal(host: &str) -> Option<IpAddr> {
     let bare = host
         .strip_prefix('[')

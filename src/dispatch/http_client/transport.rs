@@ -3,8 +3,9 @@
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper_util::client::legacy::connect::{Connected, Connection};
@@ -13,12 +14,55 @@ use tokio::net::TcpStream;
 use tokio::time::Instant;
 
 use super::bounded::Bounded;
+use crate::delivery::Phases;
+
+/// How long the parts of making a connection took, as far as it got: in microseconds, 0 where there was no such part.
+#[derive(Debug, Default)]
+pub(super) struct Making {
+    dns: AtomicU64,
+    connect: AtomicU64,
+    tls: AtomicU64,
+}
+
+impl Making {
+    /// The name was looked up.
+    pub(super) fn note_dns(&self, took: Duration) {
+        self.dns.store(micros(took).max(1), Ordering::Relaxed);
+    }
+
+    /// TCP's handshake is over, well or not.
+    pub(super) fn note_connect(&self, took: Duration) {
+        self.connect.store(micros(took).max(1), Ordering::Relaxed);
+    }
+
+    fn note_tls(&self, took: Duration) {
+        self.tls.store(micros(took).max(1), Ordering::Relaxed);
+    }
+
+    /// What is known so far.
+    pub(super) fn phases(&self) -> Phases {
+        let known = |part: &AtomicU64| Some(part.load(Ordering::Relaxed)).filter(|us| *us > 0);
+        Phases {
+            dns_us: known(&self.dns),
+            connect_us: known(&self.connect),
+            tls_us: known(&self.tls),
+            first_byte_us: None,
+        }
+    }
+}
+
+/// A span of time in whole microseconds.
+pub(in crate::dispatch) fn micros(time: Duration) -> u64 {
+    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
+}
 
 /// What is known of a connection's use. The pool hands it out with every answer and with every failure.
 #[derive(Debug)]
 pub(super) struct Usage {
     established: Instant,
     answered: AtomicBool,
+    making: Arc<Making>,
+    told: AtomicBool,
 }
 
 impl Usage {
@@ -34,6 +78,15 @@ impl Usage {
     /// before the request arrived.
     pub(super) fn is_reused_by(&self, started: Instant) -> bool {
         self.established < started || self.answered.load(Ordering::Relaxed)
+    }
+
+    /// How the making of this connection went, for the first request that asks. One that began at `started`, after the
+    /// connection was there, waited for none of it.
+    pub(super) fn making_for(&self, started: Instant) -> Phases {
+        if self.established < started || self.told.swap(true, Ordering::Relaxed) {
+            return Phases::default();
+        }
+        self.making.phases()
     }
 }
 
@@ -68,17 +121,24 @@ pub(super) struct Transport {
 }
 
 impl Transport {
-    pub(super) fn new(stream: TcpStream, among: Arc<OpenConnections>) -> Self {
+    pub(super) fn new(stream: TcpStream, making: Arc<Making>, among: Arc<OpenConnections>) -> Self {
         let others = among.open.fetch_add(1, Ordering::Relaxed);
         Self {
             io: TokioIo::new(Bounded::new(stream, among.most_unasked)),
             usage: Arc::new(Usage {
                 established: Instant::now(),
                 answered: AtomicBool::new(false),
+                making,
+                told: AtomicBool::new(false),
             }),
             single_use: others >= among.keep,
             among,
         }
+    }
+
+    /// TLS' handshake over this connection, which begins as soon as it is there, is done.
+    pub(super) fn note_tls(&self) {
+        self.usage.making.note_tls(self.usage.established.elapsed());
     }
 }
 

@@ -10,16 +10,20 @@ use tokio::time::Instant;
 
 use super::{Held, Home, Lane, TAKEN_IN_FLIGHT, TAKEN_UNSTARTED, Unstored, settle_source};
 use crate::delivery::{DeadReason, Tries};
-use crate::dispatch::attempt::{Attempted, attempt};
+use crate::dispatch::attempt::{Attempted, Prepared, attempt};
 use crate::outcome::{AttemptResult, Outcome};
 use crate::registry::Registered;
 use crate::retry::Next;
+use crate::store::stats::Ended;
 
 /// A delivery in flight.
 pub(super) struct Flight {
     pub held: Held,
     /// The webhook as it was when the attempt was started.
     pub registered: Arc<Registered>,
+    pub prepared: Arc<Prepared>,
+    /// When the attempt was started (Unix ms), about.
+    pub started_ms: u64,
     /// Its store is under way: what lands is held until the reply.
     pub storing: bool,
     pub landed: Option<Attempted>,
@@ -98,7 +102,7 @@ impl Lane {
                 Origin::Taken => self.take_off(1).pop(),
             };
             if let Some(held) = held {
-                self.launch(held, permit);
+                self.launch(held, permit, now_ms);
             }
         }
         self.spare = None;
@@ -177,7 +181,7 @@ impl Lane {
         }
     }
 
-    fn launch(&mut self, held: Held, permit: OwnedSemaphorePermit) {
+    fn launch(&mut self, held: Held, permit: OwnedSemaphorePermit, now_ms: u64) {
         if !self.prepared.can_carry(&held.event) {
             drop(permit);
             self.bury(held, DeadReason::NotJson, None);
@@ -213,6 +217,8 @@ impl Lane {
             Flight {
                 held,
                 registered: self.registered.clone(),
+                prepared: self.prepared.clone(),
+                started_ms: now_ms,
                 storing: false,
                 landed: None,
             },
@@ -287,7 +293,7 @@ impl Lane {
         let now_ms = self.dispatch.clock.unix_ms();
         let outcome = attempted.result.outcome(now_ms);
         if outcome == Outcome::Delivered {
-            self.delivered(held, now_ms);
+            self.delivered(held, attempted, now_ms);
             return;
         }
         let mut before = held.tries.take().unwrap_or(Tries {
@@ -297,12 +303,15 @@ impl Lane {
         if before.first_attempt_ms == 0 {
             before.first_attempt_ms = attempted.started_ms;
         }
-        let tries = before.failed(
+        let log = std::mem::take(&mut before.log);
+        let mut tries = before.failed(
             attempted.started_ms,
             attempted.result.status(),
             &attempted.result.describe(),
         );
+        tries.log = log;
         let answer = answer_of(&attempted.result);
+        tries.log.push(attempted.into_record());
         let webhook_id = &self.webhook_id;
         let (next, not_before_ms) = match outcome {
             Outcome::Failed { not_before_ms, .. } => {
@@ -340,16 +349,28 @@ impl Lane {
         }
     }
 
-    fn delivered(&mut self, held: Held, now_ms: u64) {
-        let metrics = &self.dispatch.metrics;
-        metrics.delivered(Duration::from_millis(
+    fn delivered(&mut self, held: Held, attempted: Attempted, now_ms: u64) {
+        let (dispatch, keys) = (&self.dispatch, &self.keys);
+        dispatch.metrics.delivered(Duration::from_millis(
             now_ms.saturating_sub(held.event.arrived_ms),
         ));
+        dispatch
+            .stats
+            .count(keys.shard, &keys.uid, Ended::Success, 1);
+        let tried = held.tries.is_some();
+        let log = held.tries.map(|tries| tries.log).unwrap_or_default();
         match held.home {
-            Home::Source { share, .. } => share.settled(),
+            Home::Source { share, permit } => {
+                // The event does not wait for what is only to be looked at.
+                share.settled();
+                drop(permit);
+                if let Some(record) = dispatch.record(keys, &held.event, log, attempted) {
+                    dispatch.write_down(record);
+                }
+            }
             Home::Queue(id) => {
-                self.dispatch
-                    .remove(&self.keys, id, held.tries.is_some(), &self.handle);
+                let record = dispatch.record(keys, &held.event, log, attempted);
+                dispatch.remove(keys, id, tried, &self.handle, record);
             }
         }
     }

@@ -31,8 +31,8 @@ pub(super) const SCHEDULED: u64 = u64::MAX;
 pub(super) enum Read {
     Window(Result<Window, StoreError>),
     Retries(Result<DueRetries, StoreError>),
-    /// When a fifo lane's head is due.
-    Head(EntryId, Result<Option<(u64, Tries)>, StoreError>),
+    /// When a fifo lane's head is due, as of the look of this number.
+    Head(EntryId, u64, Result<Option<(u64, Tries)>, StoreError>),
 }
 
 impl Lane {
@@ -82,8 +82,8 @@ impl Lane {
         match read {
             Read::Window(Ok(window)) => self.window(window),
             Read::Retries(Ok(due)) => self.retries(due),
-            Read::Head(id, Ok(schedule)) => self.head(id, schedule),
-            Read::Head(id, Err(error)) => {
+            Read::Head(id, looks, Ok(schedule)) => self.head(id, looks, schedule),
+            Read::Head(id, _, Err(error)) => {
                 // Without its schedule the head must not start: read it again with the rest.
                 self.failed(&error);
                 self.forget_ready();
@@ -139,6 +139,19 @@ impl Lane {
         self.postpone(window.unreadable);
     }
 
+    /// Others may have made something due that the known schedules do not show: they are read again. What is on its way
+    /// to Redis or back from there meanwhile is looked at once it has arrived.
+    pub(super) fn look_at_schedules(&mut self) {
+        self.looks += 1;
+        if !self.fifo {
+            self.retry_known(0);
+        } else if let Some((_, not_before)) = self.ready.front_mut()
+            && *not_before > self.dispatch.clock.unix_ms()
+        {
+            *not_before = SCHEDULED;
+        }
+    }
+
     /// A fifo lane's head that is scheduled needs its schedule and tries before it can go on. True if they are read.
     fn ask_for_head(&mut self) -> bool {
         let Some((held, SCHEDULED)) = self.ready.front() else {
@@ -147,15 +160,17 @@ impl Lane {
         let Home::Queue(id) = held.home else {
             return false;
         };
-        let (store, keys) = (self.dispatch.store.clone(), self.keys.clone());
+        let (store, keys, looks) = (self.dispatch.store.clone(), self.keys.clone(), self.looks);
         self.reading = Some(Box::pin(async move {
-            Read::Head(id, store.schedule_of(&keys, id).await)
+            Read::Head(id, looks, store.schedule_of(&keys, id).await)
         }));
         true
     }
 
-    fn head(&mut self, id: EntryId, schedule: Option<(u64, Tries)>) {
+    fn head(&mut self, id: EntryId, looks: u64, schedule: Option<(u64, Tries)>) {
+        // One that was asked for before the last look is asked for again.
         if let Some((held, not_before)) = self.ready.front_mut()
+            && looks == self.looks
             && matches!(held.home, Home::Queue(head) if head == id)
         {
             match schedule {

@@ -139,20 +139,17 @@ impl Lane {
             } else {
                 first_ready.min().unwrap_or(self.cursor).min(self.cursor)
             };
-            let head_due = match self.ready.front() {
-                Some((_, not_before)) if self.fifo => *not_before,
-                _ => 0,
-            };
             let parked = Parked {
-                hold_ms: self.hold_ms.max(head_due),
+                hold_ms: self.hold_ms,
                 cursor,
             };
+            let kind = (self.paused, self.fifo);
             let now_ms = self.dispatch.clock.unix_ms();
             let generation = self.dispatch.era.generation;
             match self
                 .dispatch
                 .store
-                .park(&self.keys, parked, self.paused, now_ms, generation)
+                .park(&self.keys, parked, kind, now_ms, generation)
                 .await
             {
                 Ok(next) => due = next,

@@ -5,8 +5,9 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::flight::Answer;
+use super::read::SCHEDULED;
 use super::{Held, Home, Lane, STORE_AGAIN, Unstored, settle_source};
-use crate::delivery::{DeadReason, Tries, delivery_id};
+use crate::delivery::{AttemptRecord, DeadReason, Tries, delivery_id};
 use crate::event::EntryId;
 use crate::store::StoreError;
 use crate::store::dead::{Buried, Ending};
@@ -16,6 +17,9 @@ use crate::store::lane::{Storing, Written};
 const AGAIN_FIRST: Duration = Duration::from_millis(50);
 const AGAIN_LONGEST: Duration = Duration::from_secs(2);
 
+/// What is said of an attempt that a crash cut off.
+const UNSEEN: &str = "the outcome of the attempt was not seen";
+
 /// A write that is over.
 pub(super) enum Write {
     /// Taken deliveries that waited or failed, with the due time of each.
@@ -23,9 +27,18 @@ pub(super) enum Write {
     /// A taken delivery in flight.
     StoredFlight(u64, u64, Result<Vec<EntryId>, StoreError>),
     /// A queued delivery's next attempt; a fifo lane's head comes back.
-    Scheduled(EntryId, u64, Option<Held>, Result<Written, StoreError>),
+    Scheduled(Scheduling, Result<Written, StoreError>),
     /// A delivery that was given up.
     Buried(Held, DeadReason, Result<Buried, StoreError>),
+}
+
+/// A schedule on its way.
+pub(super) struct Scheduling {
+    id: EntryId,
+    due_ms: u64,
+    head: Option<Held>,
+    /// The lane's number of looks when it was sent: after another one somebody may have moved it forward.
+    looks: u64,
 }
 
 /// Repeats `write` until it succeeds or cannot, with growing pauses. For writes that are safe to repeat.
@@ -93,16 +106,26 @@ impl Lane {
         let now_ms = self.dispatch.clock.unix_ms();
         let wait = self.prepared.timeout + self.prepared.retry.first;
         let due_ms = now_ms + u64::try_from(wait.as_millis()).unwrap_or(u64::MAX / 2);
-        // If this daemon dies now, the attempt in flight counts as one whose outcome nobody saw.
+        // If this daemon dies now, the attempt in flight counts as one whose outcome nobody saw. When it lands, what it
+        // came to takes this one's place: in memory it stays the attempt that is being made.
         let before = flight.held.tries.clone().unwrap_or(Tries {
             attempts: flight.held.attempts_before,
-            first_attempt_ms: now_ms,
             ..Tries::default()
+        });
+        let started_ms = flight.started_ms;
+        let mut tries = before.failed(started_ms, None, UNSEEN);
+        tries.log.push(AttemptRecord {
+            number: tries.attempts,
+            started_ms,
+            error: UNSEEN.to_owned(),
+            total_us: now_ms.saturating_sub(started_ms) * 1_000,
+            shape: Some(flight.prepared.shape().clone()),
+            ..AttemptRecord::default()
         });
         let storing = [Storing {
             event: flight.held.event.clone(),
             due_ms: Some(due_ms),
-            tries: Some(before.failed(now_ms, None, "the outcome of the attempt was not seen")),
+            tries: Some(tries),
         }];
         let (store, keys) = (self.dispatch.store.clone(), self.keys.clone());
         let generation = self.dispatch.era.generation;
@@ -123,9 +146,15 @@ impl Lane {
             self.keys.clone(),
             self.dispatch.era.generation,
         );
+        let scheduling = Scheduling {
+            id,
+            due_ms,
+            head,
+            looks: self.looks,
+        };
         self.writing.push(Box::pin(async move {
             let scheduled = persist(|| store.schedule(&keys, id, due_ms, &tries, generation)).await;
-            Write::Scheduled(id, due_ms, head, scheduled)
+            Write::Scheduled(scheduling, scheduled)
         }));
     }
 
@@ -209,24 +238,33 @@ impl Lane {
             Write::StoredFlight(number, due_ms, stored) => {
                 self.flight_stored(number, due_ms, stored)
             }
-            Write::Scheduled(id, due_ms, head, scheduled) => match scheduled {
-                Ok(Written::Done) => match head {
-                    Some(held) => self.ready.push_front((held, due_ms)),
-                    None => {
-                        self.leaving.push(id);
-                        self.retry_known(due_ms);
-                    }
-                },
-                Ok(Written::Gone) => self.leaving.push(id),
-                Err(error) => {
-                    // Whatever keeps it from being written for good: it is still in the queue, where the next lane,
-                    // or this one after its queue is read anew, finds it.
-                    self.refused(&error);
-                    self.in_memory.remove(&id);
-                    self.reread();
+            Write::Scheduled(scheduling, scheduled) => self.scheduled(scheduling, scheduled),
+            Write::Buried(held, reason, buried) => self.buried(held, reason, buried),
+        }
+    }
+
+    fn scheduled(&mut self, scheduling: Scheduling, result: Result<Written, StoreError>) {
+        let Scheduling {
+            id, due_ms, head, ..
+        } = scheduling;
+        let stale = scheduling.looks != self.looks;
+        match result {
+            Ok(Written::Done) => match head {
+                Some(held) if stale => self.ready.push_front((held, SCHEDULED)),
+                Some(held) => self.ready.push_front((held, due_ms)),
+                None => {
+                    self.leaving.push(id);
+                    self.retry_known(if stale { 0 } else { due_ms });
                 }
             },
-            Write::Buried(held, reason, buried) => self.buried(held, reason, buried),
+            Ok(Written::Gone) => self.leaving.push(id),
+            Err(error) => {
+                // Whatever keeps it from being written for good: it is still in the queue, where the next lane, or this
+                // one after its queue is read anew, finds it.
+                self.refused(&error);
+                self.in_memory.remove(&id);
+                self.reread();
+            }
         }
     }
 

@@ -8,7 +8,7 @@ mod model;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use pombo::delivery::{DeadReason, Tries};
+use pombo::delivery::{AttemptLog, AttemptRecord, DeadReason, Tries};
 use pombo::event::{EntryId, Event};
 use pombo::settings::DeadLetterSettings;
 use pombo::store::dead::Ending;
@@ -165,7 +165,17 @@ fn tries(attempts: u32) -> Tries {
         last_status: Some(500),
         last_error: "it answered 500".to_owned(),
         last_attempt_ms: 9,
-        log: Default::default(),
+        log: {
+            let mut log = AttemptLog::default();
+            log.push(AttemptRecord {
+                number: attempts,
+                started_ms: 9,
+                status: Some(500),
+                error: "it answered 500".to_owned(),
+                ..AttemptRecord::default()
+            });
+            log
+        },
     }
 }
 

@@ -158,3 +158,42 @@ async fn connections_past_the_total_are_closed_after_one_request() {
     client.post(post(&url)).await;
     assert_eq!(receiver.connections(), 3);
 }
+
+#[tokio::test]
+async fn the_parts_of_making_a_connection_are_told_by_the_attempt_that_made_it_alone() {
+    let ca = TestCa::new();
+    let receiver = Receiver::start_tls(&ca).await;
+    let client = client_trusting(&ca);
+    let url = receiver.url_by_name("localhost", "/");
+    let first = client.post(post(&url)).await.phases;
+    let parts = [first.dns_us, first.connect_us, first.tls_us];
+    let made: u64 = parts.iter().map(|part| part.expect("a part")).sum();
+    assert!(made <= first.first_byte_us.expect("an answer"), "{first:?}");
+    let second = client.post(post(&url)).await;
+    let phases = second.phases;
+    assert_eq!([phases.dns_us, phases.connect_us, phases.tls_us], [None; 3]);
+    let first_byte = Duration::from_micros(phases.first_byte_us.expect("an answer"));
+    assert!(first_byte <= second.duration);
+    assert_eq!(receiver.connections(), 1);
+}
+
+#[tokio::test]
+async fn a_failure_tells_the_parts_that_there_were() {
+    let untrusted = Receiver::start_tls(&TestCa::new()).await;
+    let url = untrusted.url_by_name("localhost", "/");
+    let posted = client().post(post(&url)).await;
+    assert_eq!(failure(&posted).0, FailureKind::Tls);
+    let phases = posted.phases;
+    assert!(phases.dns_us.is_some() && phases.connect_us.is_some());
+    assert_eq!((phases.tls_us, phases.first_byte_us), (None, None));
+
+    let refused = client().post(post("http://127.0.0.1:1/")).await.phases;
+    assert!(refused.connect_us.is_some() && refused.dns_us.is_none());
+    let nowhere = client().post(post("http://nowhere.invalid/")).await.phases;
+    assert!(nowhere.dns_us.is_some() && nowhere.connect_us.is_none());
+
+    let receiver = Receiver::start().await;
+    receiver.push(Step::Reset);
+    let reset = client().post(post(&receiver.url("/"))).await.phases;
+    assert!(reset.connect_us.is_some() && reset.first_byte_us.is_none());
+}

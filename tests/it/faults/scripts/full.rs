@@ -128,7 +128,7 @@ async fn a_full_redis_still_schedules_buries_removes_acknowledges_and_changes_ha
         cursor: EntryId::MIN,
     };
     let park = store
-        .park(&bench.lane, parked, false, now_ms, generation)
+        .park(&bench.lane, parked, (false, false), now_ms, generation)
         .await;
     assert_eq!(park.expect("room"), None);
 

@@ -1,9 +1,10 @@
-//! STORE, SCHEDULE, DEAD, BURY, REPLAY and PARK.
+//! STORE, SCHEDULE, HASTEN, DEAD, BURY, REPLAY and PARK.
 
 use pombo::event::EntryId;
 use pombo::store::StoreError;
 use pombo::store::dead::{Buried, Dropped};
 use pombo::store::lane::{PAUSED_DUE_MS, Parked, Written};
+use pombo::store::retry::Hastened;
 
 use super::{Bench, LATER, SHARD, UID, caps, ending, event, lane, storing, tries};
 
@@ -160,7 +161,7 @@ async fn burials_keep_to_the_caps_by_count_and_by_age_and_tell_what_fell_out() {
 }
 
 #[tokio::test]
-async fn replay_puts_a_dead_letter_back_once_with_its_bytes_and_its_count() {
+async fn replay_puts_a_dead_letter_back_once_with_its_bytes_and_its_tries() {
     let bench = Bench::new().await;
     let id = bench.enqueue(&["e0"], LATER).await[0];
     let now_ms = pombo::clock::Clock::system().unix_ms();
@@ -177,19 +178,117 @@ async fn replay_puts_a_dead_letter_back_once_with_its_bytes_and_its_count() {
         .await
         .expect("ok");
     let letter = bench.dead().await.remove(0);
+    assert_eq!(letter.ending.tries.log, tries(3).log);
+    let stored = bench.redis.entries("pombo:{s01}:dead:w-uid").await;
     assert!(store.replay(SHARD, UID, letter.id, 777).await.expect("ok"));
     assert!(!store.replay(SHARD, UID, letter.id, 777).await.expect("ok"));
     assert!(bench.dead().await.is_empty());
     assert_eq!(bench.due().await, Some(777));
-    let window = store
-        .window(&bench.lane, EntryId::MIN, 10, false)
-        .await
-        .expect("an answer");
-    let (delivery, due) = &window.deliveries[0];
-    assert_eq!((window.deliveries.len(), *due), (1, None));
-    assert_eq!(delivery.attempts_before, 3, "the attempt header counts on");
+    let window = async |scheduled_too| {
+        let window = store.window(&bench.lane, EntryId::MIN, 10, scheduled_too);
+        window.await.expect("an answer").deliveries
+    };
+    assert!(window(false).await.is_empty(), "it is read with its tries");
+    let (delivery, due) = window(true).await.remove(0);
+    assert_eq!(due, Some(777));
     assert_eq!(delivery.event.payload, event("e0").payload);
     assert_eq!(delivery.event.entry_id, event("e0").entry_id);
+    let schedule = store.schedule_of(&bench.lane, delivery.id).await;
+    let (due, found) = schedule.expect("an answer").expect("a schedule");
+    assert_eq!((due, found), (777, tries(3).replayed()));
+    let failed: i64 = bench.redis.run("HGET pombo:{s01}:stats:w-uid failed").await;
+    assert_eq!(failed, -1, "it was one once");
+    let counts = store.stats(&[(SHARD, UID)]).await.expect("an answer");
+    assert_eq!(counts[0].failed, 0, "nobody is shown less than none");
+
+    // One of before there were logs.
+    let before = delivery.id;
+    let mut command = redis::cmd("XADD");
+    command.arg("pombo:{s01}:dead:w-uid").arg("*");
+    for (name, value) in stored[0].fields.iter().filter(|(name, _)| name != "again") {
+        command.arg(name).arg(value);
+    }
+    let _: String = bench.redis.query(&command).await;
+    let letter = bench.dead().await.remove(0);
+    assert!(letter.ending.tries.log.is_empty());
+    assert!(store.replay(SHARD, UID, letter.id, 888).await.expect("ok"));
+    let (delivery, due) = window(false).await.remove(0);
+    assert_eq!((due, bench.scheduled(before).await), (None, Some(777)));
+    assert_eq!(delivery.attempts_before, 3, "the attempt header counts on");
+}
+
+#[tokio::test]
+async fn hasten_moves_a_schedule_forward_and_makes_none() {
+    let bench = Bench::new().await;
+    let ids = bench.enqueue(&["e0", "e1"], LATER).await;
+    let (store, generation) = (bench.store(), bench.generation());
+    let scheduled = store
+        .schedule(&bench.lane, ids[0], LATER, &tries(2), generation)
+        .await;
+    scheduled.expect("ok");
+    let hasten = async |id, now_ms| store.hasten(SHARD, UID, id, now_ms).await.expect("ok");
+    assert_eq!(hasten(ids[1], 5).await, Hastened::NotScheduled);
+    assert_eq!(bench.scheduled(ids[1]).await, None);
+    assert_eq!(bench.due().await, Some(LATER));
+    assert_eq!(hasten(ids[0], 5_000).await, Hastened::Done);
+    assert_eq!(bench.scheduled(ids[0]).await, Some(5_000));
+    assert_eq!(bench.due().await, Some(5_000));
+    assert_eq!(hasten(ids[0], 5_000).await, Hastened::NotScheduled);
+    assert_eq!(hasten(ids[0], 6_000).await, Hastened::NotScheduled);
+    assert_eq!(bench.scheduled(ids[0]).await, Some(5_000), "never later");
+    let schedule = store.schedule_of(&bench.lane, ids[0]).await;
+    let (_, kept) = schedule.expect("ok").expect("a schedule");
+    assert_eq!(kept, tries(2), "its tries stay");
+
+    // Somebody else's shard by now, a full Redis: all the same.
+    assert!(store.claim(SHARD, super::ME, "other:1").await.expect("ok"));
+    let again = [storing("e2", Some(LATER), 1)];
+    let id = bench
+        .store_events(&lane("other:1"), &again)
+        .await
+        .expect("room")[0];
+    bench.fill().await;
+    assert_eq!(hasten(id, 4_000).await, Hastened::Done);
+    assert_eq!(bench.due().await, Some(4_000));
+    let _: u64 = bench
+        .redis
+        .run(&format!("XDEL pombo:{{s01}}:queue:w-uid {id}"))
+        .await;
+    assert_eq!(hasten(id, 3_000).await, Hastened::Gone);
+    assert_eq!(bench.scheduled(id).await, Some(4_000), "nothing changed");
+}
+
+#[tokio::test]
+async fn a_lane_that_keeps_the_order_parks_until_its_first_entry_is_due() {
+    let bench = Bench::new().await;
+    let (store, generation) = (bench.store(), bench.generation());
+    let park = async |hold_ms| {
+        let parked = Parked {
+            hold_ms,
+            cursor: EntryId::MIN,
+        };
+        let park = store.park(&bench.lane, parked, (false, true), 1_000, generation);
+        park.await.expect("ok")
+    };
+    let ids = bench.enqueue(&["e0", "e1"], LATER).await;
+    assert_eq!(park(0).await, Some(1_000), "it can be sent");
+    let schedule = async |id, due_ms| {
+        let tries = tries(1);
+        let scheduled = store.schedule(&bench.lane, id, due_ms, &tries, generation);
+        scheduled.await.expect("ok")
+    };
+    schedule(ids[0], LATER).await;
+    schedule(ids[1], 2_000).await;
+    assert_eq!(park(0).await, Some(LATER), "what is behind it waits for it");
+    let parked = store.parked(&bench.lane).await.expect("ok");
+    assert_eq!(
+        parked.hold_ms, 0,
+        "that is no hold, which nothing could move"
+    );
+    assert_eq!(park(LATER + 5).await, Some(LATER + 5), "this is one");
+    let hastened = store.hasten(SHARD, UID, ids[0], 3_000).await;
+    assert_eq!(hastened.expect("ok"), Hastened::Done);
+    assert_eq!(park(0).await, Some(3_000));
 }
 
 #[tokio::test]
@@ -199,7 +298,7 @@ async fn park_reads_when_there_is_work_from_what_is_stored() {
     let park = async |owner: &str, cursor, hold_ms, paused| {
         let parked = Parked { hold_ms, cursor };
         store
-            .park(&lane(owner), parked, paused, 1_000, generation)
+            .park(&lane(owner), parked, (paused, false), 1_000, generation)
             .await
     };
     let fenced = park("other:1", EntryId::MIN, 0, false).await;
@@ -273,7 +372,13 @@ async fn park_keeps_a_hold_for_as_long_as_it_lasts_even_over_an_empty_queue() {
     };
     let next = bench
         .store()
-        .park(&bench.lane, parked, false, now_ms, bench.generation())
+        .park(
+            &bench.lane,
+            parked,
+            (false, false),
+            now_ms,
+            bench.generation(),
+        )
         .await;
     assert_eq!(next.expect("ok"), None);
     let found = bench.store().parked(&bench.lane).await.expect("ok");

@@ -8,6 +8,7 @@ use pombo::store::StoreError;
 use pombo::store::dead::Buried;
 use pombo::store::lane::{Parked, Written};
 use pombo::store::queue::Removal;
+use pombo::store::retry::Hastened;
 
 use super::{Bench, LATER, ME, SHARD, UID, caps, ending, event, lane, storing, tries};
 use crate::faults::ledger::Dice;
@@ -72,7 +73,7 @@ async fn act(bench: &Bench, model: &mut Model, dice: &mut Dice, step: usize) -> 
     let now_ms = pombo::clock::Clock::system().unix_ms();
     let fenced = |error: &StoreError| matches!(error, StoreError::Fenced { .. });
     let name = format!("e{step}");
-    let kind = dice.below(10);
+    let kind = dice.below(11);
     match kind {
         0 => {
             let expected = [ME, "other:1"][dice.below(2) as usize];
@@ -170,13 +171,32 @@ async fn act(bench: &Bench, model: &mut Model, dice: &mut Dice, step: usize) -> 
                 let id = bench.queue().await.last().expect("the new one").0;
                 model.ids.push(id);
                 model.queue.insert(id, name);
+                model.scheduled.insert(id);
+            }
+        }
+        9 => {
+            // Whoever asks for it, and whoever owns it.
+            let Some(id) = model.pick(dice) else {
+                return "nothing".to_owned();
+            };
+            let before = bench.scheduled(id).await;
+            let hastened = store.hasten(SHARD, UID, id, now_ms).await.expect("ok");
+            let expected = match (model.queue.contains_key(&id), before) {
+                (false, _) => Hastened::Gone,
+                (true, Some(due)) if due > now_ms => Hastened::Done,
+                (true, _) => Hastened::NotScheduled,
+            };
+            assert_eq!(hastened, expected);
+            if hastened == Hastened::Done {
+                assert_eq!(bench.scheduled(id).await, Some(now_ms));
+                assert!(bench.due().await.is_some_and(|due| due <= now_ms));
             }
         }
         _ => {
             let cursor = model.pick(dice).unwrap_or(EntryId::MIN);
             let parked = Parked { hold_ms: 0, cursor };
             match store
-                .park(&lane(actor), parked, false, now_ms, generation)
+                .park(&lane(actor), parked, (false, false), now_ms, generation)
                 .await
             {
                 Ok(next) => {

@@ -8,8 +8,11 @@ use pombo::event::EntryId;
 use pombo::metrics::Metrics;
 use pombo::settings::{Secret, Settings};
 use pombo::store::Store;
+use pombo::store::codec::FinishedDelivery;
 use pombo::store::connection::LinkState;
 use pombo::store::dead::DeadLetter;
+use pombo::store::retry::Hastened;
+use pombo::store::stats::Stats;
 use pombo::store::webhooks::Put;
 use pombo::webhook::{Webhook, WebhookSpec};
 use tokio_util::sync::CancellationToken;
@@ -144,6 +147,58 @@ impl Webhooks {
             |dead| dead.len() >= count,
         )
         .await
+    }
+
+    /// The deliveries to a webhook that succeeded, as far as they are kept, newest first.
+    pub async fn history(&self, webhook: &Webhook) -> Vec<FinishedDelivery> {
+        let caps = Settings::defaults_for_tests().history;
+        let now_ms = Clock::system().unix_ms();
+        let shard = self.shard(webhook);
+        let found = self
+            .store
+            .history(shard, &webhook.uid, None, 100_000, now_ms, &caps);
+        let (kept, _) = found.await.expect("an answer");
+        kept.into_iter()
+            .map(|kept| kept.expect("a delivery that can be read"))
+            .collect()
+    }
+
+    /// Waits until so many deliveries to a webhook are kept as succeeded.
+    pub async fn wait_for_history(&self, webhook: &Webhook, count: usize) -> Vec<FinishedDelivery> {
+        until(
+            &format!("{count} deliveries in the history of {}", webhook.spec.id),
+            async || self.history(webhook).await,
+            |kept| kept.len() >= count,
+        )
+        .await
+    }
+
+    /// The counts of a webhook.
+    pub async fn counts(&self, webhook: &Webhook) -> Stats {
+        let one = [(self.shard(webhook), webhook.uid.as_str())];
+        self.store.stats(&one).await.expect("an answer")[0]
+    }
+
+    /// Waits until a webhook's counts are these.
+    pub async fn wait_for_counts(&self, webhook: &Webhook, success: u64, failed: u64) -> Stats {
+        until(
+            &format!("the counts of {}", webhook.spec.id),
+            async || self.counts(webhook).await,
+            |counts| (counts.success, counts.failed) == (success, failed),
+        )
+        .await
+    }
+
+    /// Makes the delivery of this queue entry due now, as the API would.
+    pub async fn hasten(&self, webhook: &Webhook, id: EntryId) -> Hastened {
+        let (shard, now_ms) = (self.shard(webhook), Clock::system().unix_ms());
+        let hastened = self.store.hasten(shard, &webhook.uid, id, now_ms).await;
+        let woken = self
+            .store
+            .wake_owner(shard, std::slice::from_ref(&webhook.uid))
+            .await;
+        woken.expect("an owner that is woken");
+        hastened.expect("an answer")
     }
 
     /// Puts a dead letter back, as a command line would.

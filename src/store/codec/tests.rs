@@ -1,0 +1,155 @@
+use proptest::prelude::*;
+
+use super::*;
+use crate::delivery::AttemptRecord;
+
+fn event(payload: Vec<u8>, id: String) -> Event {
+    Event {
+        id,
+        event_type: "crm.lead.created".into(),
+        tenant: "t1".into(),
+        time_ms: 1_700_000_000_123,
+        arrived_ms: 1_700_000_000_456,
+        stream: "events".into(),
+        entry_id: EntryId {
+            ms: 1_700_000_000_456,
+            seq: 7,
+        },
+        content_type: "application/json".into(),
+        payload_is_json: true,
+        payload: payload.into(),
+    }
+}
+
+fn entry(fields: Fields) -> RawEntry {
+    RawEntry {
+        id: EntryId { ms: 5, seq: 1 },
+        fields: Some(
+            fields
+                .into_iter()
+                .map(|(name, value)| (Bytes::from_static(name.as_bytes()), value))
+                .collect(),
+        ),
+    }
+}
+
+proptest! {
+    #[test]
+    fn a_queued_delivery_reads_back_as_it_was_written(
+        payload in prop::collection::vec(any::<u8>(), 0..300), id in "[!-~]{1,64}", attempts in any::<u32>(),
+    ) {
+        let event = event(payload, id);
+        let read = read_queued(&entry(queue_fields(&event, attempts))).unwrap();
+        prop_assert_eq!(&read.event.payload, &event.payload);
+        prop_assert_eq!(&read.event.id, &event.id);
+        prop_assert_eq!(read.event.entry_id, event.entry_id);
+        prop_assert_eq!(read.event.arrived_ms, event.arrived_ms);
+        prop_assert_eq!(read.attempts_before, attempts);
+    }
+
+    #[test]
+    fn tries_read_back_as_they_were_written(
+        attempts in any::<u32>(), first in any::<u64>(), status in prop::option::of(any::<u16>()), error in ".{0,80}",
+    ) {
+        let tries = Tries {
+            attempts, since_replay: attempts / 2, first_attempt_ms: first, last_attempt_ms: first,
+            last_status: status, last_error: error, log: log(),
+        };
+        prop_assert_eq!(read_tries(write_tries(&tries).as_bytes()).unwrap(), tries);
+    }
+
+    #[test]
+    fn no_stored_bytes_make_the_reader_panic(
+        fields in prop::collection::vec(("[viltnmoecjpal]", prop::collection::vec(any::<u8>(), 0..20)), 0..12),
+    ) {
+        let fields = fields.into_iter().map(|(name, value)| (Bytes::from(name), Bytes::from(value))).collect();
+        let entry = RawEntry { id: EntryId::MIN, fields: Some(fields) };
+        let _ = (read_queued(&entry), read_history(&entry));
+    }
+}
+
+fn log() -> AttemptLog {
+    let mut log = AttemptLog::default();
+    for number in 1..=2 {
+        log.push(AttemptRecord {
+            number,
+            started_ms: 1_700_000_000_500 + u64::from(number),
+            status: Some(200),
+            total_us: 1_234,
+            ..AttemptRecord::default()
+        });
+    }
+    log
+}
+
+fn history_fields(event: &Event, with_payload: bool) -> Fields {
+    let mut fields = Fields::new();
+    write_history(event, 2, &log(), with_payload, |name, value| {
+        fields.push((name, Bytes::copy_from_slice(value)));
+    });
+    fields
+}
+
+#[test]
+fn a_finished_delivery_reads_back_with_its_attempts_and_its_payload_if_that_was_kept() {
+    let event = event(b"{}".to_vec(), "e1".into());
+    for with_payload in [false, true] {
+        let read = read_history(&entry(history_fields(&event, with_payload))).unwrap();
+        assert_eq!(read.has_payload, with_payload);
+        assert_eq!(read.event.payload.is_empty(), !with_payload);
+        assert_eq!((read.attempts, read.log), (2, log()));
+        assert_eq!(read.event.entry_id, event.entry_id);
+    }
+    let mut unknown = history_fields(&event, true);
+    unknown[0].1 = Bytes::from_static(b"9");
+    let error = read_history(&entry(unknown)).unwrap_err().to_string();
+    assert!(error.contains("upgrade"), "{error}");
+}
+
+#[test]
+fn an_unknown_version_is_refused_with_what_to_do() {
+    let mut fields = queue_fields(&event(vec![], "e".into()), 0);
+    fields[0].1 = Bytes::from_static(b"9");
+    let error = read_queued(&entry(fields)).unwrap_err().to_string();
+    assert!(
+        error.contains("version \"9\"") && error.contains("upgrade"),
+        "{error}"
+    );
+}
+
+#[test]
+fn tries_of_an_unknown_version_are_refused_whatever_else_they_hold() {
+    let today = write_tries(&Tries::default());
+    for text in [
+        today.replace("\"v\":1", "\"v\":2"),
+        r#"{"v":2,"new":true}"#.to_owned(),
+    ] {
+        let error = read_tries(text.as_bytes()).unwrap_err().to_string();
+        assert!(
+            error.contains("version \"2\"") && error.contains("upgrade"),
+            "{error}"
+        );
+    }
+    assert!(read_tries(today.replace("\"v\":1,", "").as_bytes()).is_err());
+}
+
+#[test]
+fn the_stored_bytes_of_today_are_pinned() {
+    let flat = |fields: Fields| {
+        let flat: Vec<String> = fields
+            .iter()
+            .map(|(name, value)| format!("{name}={}", String::from_utf8_lossy(value)))
+            .collect();
+        flat.join(" ")
+    };
+    let event = event(b"{}".to_vec(), "e1".into());
+    assert_eq!(
+        flat(queue_fields(&event, 3)),
+        "v=1 i=e1 t=crm.lead.created n=t1 m=1700000000123 o=events e=1700000000456-7 c=application/json j=1 p={} a=3"
+    );
+    assert_eq!(
+        flat(history_fields(&event, true)),
+        "v=1 i=e1 t=crm.lead.created n=t1 m=1700000000123 o=events e=1700000000456-7 c=application/json j=1 a=2 \
+         l=[{\"n\":1,\"t\":1700000000501,\"s\":200,\"d\":1234},{\"n\":2,\"t\":1700000000502,\"s\":200,\"d\":1234}] p={}"
+    );
+}
