@@ -7,6 +7,7 @@
 mod auth;
 pub mod caller;
 pub mod deliveries;
+pub mod docs;
 pub mod etag;
 pub mod fields;
 mod guard;
@@ -44,7 +45,7 @@ use crate::settings::{Settings, SourceSettings};
 use crate::store::{Link, Store};
 
 /// What the tenant is called where nobody set another name: the name in the types of this module.
-const TENANT_FIELD: &str = "tenantId";
+pub(crate) const TENANT_FIELD: &str = "tenantId";
 
 /// A source that events can be added to.
 #[derive(Clone)]

@@ -228,8 +228,10 @@ async fn answer(
 /// Every route, below the base path of the settings.
 fn router(api: Arc<Api>) -> Router {
     let base = api.settings.api.base_path.clone();
+    let docs = super::docs::router(&api.settings)
+        .method_not_allowed_fallback(async || Problem::wrong_method());
     let (routes, _) = super::routes().split_for_parts();
-    below(&base, routes.with_state(api))
+    below(&base, routes.with_state(api)).merge(docs)
 }
 
 fn below(base: &str, routes: Router) -> Router {

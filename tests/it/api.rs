@@ -2,10 +2,14 @@
 
 mod auth;
 mod deliveries;
+mod docs;
 mod guards;
 mod ingest;
+mod isolation;
 mod jobs;
+mod platforms;
 mod retries;
+mod schemathesis;
 mod shelves;
 mod test_delivery;
 mod tokens;
