@@ -6,8 +6,10 @@
 
 pub mod caller;
 pub mod deliveries;
+pub mod docs;
 pub mod etag;
 pub mod fields;
+mod guard;
 pub mod ingest;
 pub mod jobs;
 pub mod path;
@@ -15,6 +17,7 @@ pub mod problem;
 pub mod responses;
 pub mod retries;
 mod server;
+mod tls;
 pub mod tokens;
 pub mod webhooks;
 
@@ -29,6 +32,7 @@ use serde_json::Value;
 use utoipa_axum::router::OpenApiRouter;
 
 use self::deliveries::Lookups;
+pub use self::guard::Guards;
 use self::jobs::Jobs;
 use self::problem::Problem;
 pub use self::server::{Peer, serve};
@@ -40,7 +44,7 @@ use crate::settings::{Settings, SourceSettings};
 use crate::store::{Link, Store};
 
 /// What the tenant is called where nobody set another name: the name in the types of this module.
-const TENANT_FIELD: &str = "tenantId";
+pub(crate) const TENANT_FIELD: &str = "tenantId";
 
 /// A source that events can be added to.
 #[derive(Clone)]
@@ -73,6 +77,19 @@ pub struct Api {
     pub lookups: Lookups,
     /// The jobs of this daemon.
     pub jobs: Jobs,
+    /// What every request passes first.
+    pub guards: Guards,
+}
+
+/// Why the API cannot be served.
+#[derive(Debug, thiserror::Error)]
+pub enum ApiError {
+    /// The certificate or its key cannot be used.
+    #[error("the API cannot be served over TLS: {reason}")]
+    Tls {
+        /// Which setting, which file, and what is wrong.
+        reason: String,
+    },
 }
 
 impl Api {

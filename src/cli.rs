@@ -2,20 +2,26 @@
 
 pub mod apply;
 pub mod check_config;
+pub mod client;
 pub mod connect;
 pub mod dead;
+pub mod delivery;
 pub mod dev;
 pub mod enable;
+pub mod event;
 pub mod listen;
+pub mod openapi;
 pub mod pretty;
 pub mod progress;
 pub mod rejected;
 pub mod send;
 pub mod serve;
 pub mod signature_check;
+pub mod table;
 pub mod token;
 pub mod trouble;
 pub mod verify;
+pub mod webhook;
 
 use std::ffi::OsString;
 use std::io::Write as _;
@@ -70,11 +76,22 @@ enum Command {
     Rejected(rejected::Rejected),
     /// Let a webhook that Pombo disabled have its deliveries again
     Enable(enable::Args),
-    /// Make tokens for the API
-    #[command(subcommand)]
-    Token(token::Token),
     /// Add an event to a source, as the platform would
     Send(send::Args),
+    /// Make, list, show, change, delete and test webhooks, through the API
+    #[command(subcommand)]
+    Webhook(webhook::Webhook),
+    /// List and show deliveries, and have them sent again, through the API
+    #[command(subcommand)]
+    Delivery(delivery::Delivery),
+    /// Add an event, and follow it to its deliveries, through the API
+    #[command(subcommand)]
+    Event(event::Event),
+    /// Make, list, delete and replace tokens of the API
+    #[command(subcommand)]
+    Token(token::Token),
+    /// Print the API's OpenAPI document, in the words of the settings
+    Openapi,
     /// Run a local receiver that verifies and prints what it gets
     Listen(listen::Args),
     /// Check the signatures of a saved request
@@ -141,12 +158,25 @@ fn run(arguments: Arguments) -> anyhow::Result<Exit> {
         Command::Enable(args) => with_settings(given, async |settings| {
             enable::run(&args, settings, &Clock::system(), &mut out).await
         }),
-        Command::Token(command) => with_settings(given, async |settings| {
-            token::run(&command, settings, &Clock::system(), &mut out).await
-        }),
         Command::Send(args) => with_settings(given, async |settings| {
             send::run(&args, settings, &Clock::system(), &mut out).await
         }),
+        Command::Webhook(command) => with_settings(given, async |settings| {
+            webhook::run(&command, settings, &mut out, &mut errors).await
+        }),
+        Command::Delivery(command) => with_settings(given, async |settings| {
+            delivery::run(&command, settings, &Clock::system(), &mut out, &mut errors).await
+        }),
+        Command::Event(command) => with_settings(given, async |settings| {
+            event::run(&command, settings, &mut out, &mut errors).await
+        }),
+        Command::Token(command) => with_settings(given, async |settings| {
+            token::run(&command, settings, &Clock::system(), &mut out, &mut errors).await
+        }),
+        Command::Openapi => match load(given) {
+            Ok(settings) => Ok(openapi::run(&settings, &mut out, &mut errors)?),
+            Err(exit) => Ok(exit),
+        },
         Command::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Arguments::command(), "pombo", &mut script);

@@ -10,9 +10,10 @@ use super::trouble::Trouble;
 use crate::exit::Exit;
 
 /// How a list is printed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
 pub enum Output {
     /// For people.
+    #[default]
     Table,
     /// One JSON value and nothing else.
     Json,

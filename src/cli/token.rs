@@ -1,4 +1,6 @@
-//! `pombo token`: API tokens.
+//! `pombo token`: API tokens. The first is made straight in Redis; everything else asks the API.
+
+mod remote;
 
 use std::io::Write;
 
@@ -15,9 +17,21 @@ const LONGEST_NAME: usize = 100;
 
 /// What `pombo token` can do.
 #[derive(Debug, clap::Subcommand)]
+#[command(after_help = "\
+Examples:
+  pombo token create --operator
+  pombo token list --tenant acme
+  pombo token regenerate --tenant acme --grace 1h
+  pombo token delete tok_4Yx0")]
 pub enum Token {
     /// Make a token, straight in Redis: before any other exists, and without the daemon
     Create(Create),
+    /// List tokens, masked, through the API
+    List(remote::ListArgs),
+    /// Delete a token, through the API: it opens nothing any more
+    Delete(remote::DeleteArgs),
+    /// Make one new token in the place of all that a tenant has, through the API
+    Regenerate(remote::RegenerateArgs),
 }
 
 /// The options of `pombo token create`.
@@ -59,19 +73,23 @@ fn name(text: &str) -> Result<String, String> {
     }
 }
 
-/// Runs the command.
+/// Runs a subcommand; what was asked for goes to `out`, everything else to `errors`.
 ///
 /// # Errors
 ///
-/// Redis cannot be used, or there are too many tokens.
+/// Redis or the API cannot be used, or there are too many tokens.
 pub async fn run(
     command: &Token,
     settings: &Settings,
     clock: &Clock,
     out: &mut dyn Write,
+    errors: &mut dyn Write,
 ) -> Result<Exit, Trouble> {
     match command {
         Token::Create(args) => create(args, settings, clock, out).await,
+        Token::List(args) => remote::list(args, settings, out, errors).await,
+        Token::Delete(args) => remote::delete(args, settings, out).await,
+        Token::Regenerate(args) => remote::regenerate(args, settings, out).await,
     }
 }
 

@@ -9,7 +9,7 @@ mod bounded;
 mod connector;
 mod failure;
 mod resolver;
-mod tls;
+pub(crate) mod tls;
 mod transport;
 
 use std::path::{Path, PathBuf};

@@ -1,10 +1,14 @@
 //! The management API, over HTTP.
 
 mod deliveries;
+mod docs;
 mod guards;
 mod ingest;
+mod isolation;
 mod jobs;
+mod platforms;
 mod retries;
+mod schemathesis;
 mod shelves;
 mod test_delivery;
 mod tokens;

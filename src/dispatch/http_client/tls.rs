@@ -25,7 +25,8 @@ pub(super) fn config(extra_ca: Option<&Path>) -> Result<Arc<ClientConfig>, HttpC
     Ok(Arc::new(config))
 }
 
-fn roots(extra_ca: Option<&Path>) -> Result<RootCertStore, HttpClientError> {
+/// The system's roots and those of `extra_ca` (PEM).
+pub(crate) fn roots(extra_ca: Option<&Path>) -> Result<RootCertStore, HttpClientError> {
     let mut roots = RootCertStore::empty();
     let system = rustls_native_certs::load_native_certs();
     roots.add_parsable_certificates(system.certs);
