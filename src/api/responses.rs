@@ -3,10 +3,8 @@
 use std::collections::BTreeMap;
 
 use utoipa::IntoResponses;
-use utoipa::openapi::schema::{Schema, Type};
-use utoipa::openapi::{
-    Content, OpenApi, Ref, RefOr, Required, Response, ResponseBuilder, SchemaType,
-};
+use utoipa::openapi::schema::{Schema, SchemaType, Type};
+use utoipa::openapi::{Content, OpenApi, Ref, RefOr, Required, Response, ResponseBuilder};
 
 use super::problem::PROBLEM_JSON;
 
@@ -38,6 +36,7 @@ pub fn optional_bodies(document: &mut OpenApi) {
             .flatten()
             .filter_map(|operation| operation.request_body.as_mut())
         {
+            let RefOr::T(body) = body else { continue };
             for content in body.content.values_mut() {
                 let RefOr::T(content) = content else { continue };
                 let Some(RefOr::T(Schema::OneOf(choice))) = &mut content.schema else {
