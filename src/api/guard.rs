@@ -129,6 +129,7 @@ fn cors(settings: &Settings) -> Option<CorsLayer> {
                 header::RETRY_AFTER,
                 REQUEST_ID,
                 TOTAL,
+                ORDER_HEADER,
             ])
             .max_age(PREFLIGHT_VALID),
     )
