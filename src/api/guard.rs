@@ -134,6 +134,7 @@ fn cors(settings: &Settings) -> Option<CorsLayer> {
                 REQUEST_ID,
                 TOTAL,
                 HeaderName::from_static("idempotency-replayed"),
+                ORDER_HEADER,
             ])
             .max_age(PREFLIGHT_VALID),
     )
