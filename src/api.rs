@@ -9,6 +9,7 @@ pub mod deliveries;
 pub mod docs;
 pub mod etag;
 pub mod fields;
+mod guard;
 pub mod ingest;
 pub mod jobs;
 pub mod path;
@@ -16,6 +17,7 @@ pub mod problem;
 pub mod responses;
 pub mod retries;
 mod server;
+mod tls;
 pub mod tokens;
 pub mod webhooks;
 
@@ -30,6 +32,7 @@ use serde_json::Value;
 use utoipa_axum::router::OpenApiRouter;
 
 use self::deliveries::Lookups;
+pub use self::guard::Guards;
 use self::jobs::Jobs;
 use self::problem::Problem;
 pub use self::server::{Peer, serve};
@@ -74,6 +77,19 @@ pub struct Api {
     pub lookups: Lookups,
     /// The jobs of this daemon.
     pub jobs: Jobs,
+    /// What every request passes first.
+    pub guards: Guards,
+}
+
+/// Why the API cannot be served.
+#[derive(Debug, thiserror::Error)]
+pub enum ApiError {
+    /// The certificate or its key cannot be used.
+    #[error("the API cannot be served over TLS: {reason}")]
+    Tls {
+        /// Which setting, which file, and what is wrong.
+        reason: String,
+    },
 }
 
 impl Api {

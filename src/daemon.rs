@@ -26,7 +26,7 @@ use tokio_util::sync::CancellationToken;
 use self::life::Life;
 use self::lock::Lock;
 use self::sources::ConfiguredSource;
-use crate::api::{self, Api, Ingest};
+use crate::api::{self, Api, ApiError, Guards, Ingest};
 use crate::clock::Clock;
 use crate::dispatch::http_client::HttpClient;
 use crate::dispatch::{self, Dispatch};
@@ -65,6 +65,9 @@ pub enum DaemonError {
     /// The HTTP client cannot be made.
     #[error(transparent)]
     Client(#[from] dispatch::http_client::HttpClientError),
+    /// The API cannot be served as the settings say.
+    #[error(transparent)]
+    Api(#[from] ApiError),
 }
 
 impl DaemonError {
@@ -73,7 +76,10 @@ impl DaemonError {
         match self {
             DaemonError::Lock(lock::LockError::Held { .. }) => Exit::Busy,
             DaemonError::Lock(_) | DaemonError::Listen { .. } => Exit::Failure,
-            DaemonError::Unfit(_) | DaemonError::Store(_) | DaemonError::Client(_) => Exit::Config,
+            DaemonError::Unfit(_)
+            | DaemonError::Store(_)
+            | DaemonError::Client(_)
+            | DaemonError::Api(_) => Exit::Config,
         }
     }
 }
@@ -138,7 +144,11 @@ impl Daemon {
         let settings = Arc::new(settings);
         let http = Arc::new(http);
         let dispatch = Arc::new(ArcSwapOption::empty());
-        let api = api_listener.map(|listener| {
+        let guards = match &api_listener {
+            Some(_) => Some(Guards::new(&settings, &clock, &metrics)?),
+            None => None,
+        };
+        let api = api_listener.zip(guards).map(|(listener, guards)| {
             let ingests = sources.iter().map(|source| Ingest {
                 settings: source.settings.clone(),
                 link: source.link.clone(),
@@ -151,6 +161,7 @@ impl Daemon {
                 http: http.clone(),
                 sources: ingests.collect(),
                 dispatch: dispatch.clone(),
+                guards,
                 tests: Default::default(),
                 lookups: api::deliveries::Lookups::default(),
                 jobs: api::jobs::Jobs::default(),

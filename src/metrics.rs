@@ -12,8 +12,8 @@ use std::time::Duration;
 use prometheus::core::Collector;
 use prometheus::process_collector::ProcessCollector;
 use prometheus::{
-    Gauge, GaugeVec, Histogram, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Registry,
-    TextEncoder,
+    Gauge, GaugeVec, Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec,
+    Registry, TextEncoder,
 };
 
 mod make;
@@ -157,6 +157,8 @@ pub struct Metrics {
     /// Heartbeats to Redis that were late or failed.
     pub beats_missed_total: IntCounter,
 
+    api_requests_total: IntCounterVec,
+    api_request_duration_seconds: HistogramVec,
     attempts: [IntCounter; ATTEMPT_CLASSES.len()],
     attempt_duration_seconds: Histogram,
     delivery_latency_seconds: Histogram,
@@ -221,6 +223,17 @@ impl Metrics {
     pub fn dead(&self, reason: &'static str) {
         self.dead.inc();
         self.dead_letters_total.with_label_values(&[reason]).inc();
+    }
+
+    /// Counts one request to the API. `route` is the template of a path or one word for all others, `method` one of few.
+    pub fn api_request(&self, route: &str, method: &'static str, status: u16, took: Duration) {
+        let status = status.to_string();
+        self.api_requests_total
+            .with_label_values(&[route, method, status.as_str()])
+            .inc();
+        self.api_request_duration_seconds
+            .with_label_values(&[route, method])
+            .observe(took.as_secs_f64());
     }
 
     /// Counts `count` dead letters that fell out of their stream; `cause` is one of

@@ -9,6 +9,7 @@ use subtle::ConstantTimeEq as _;
 
 use super::Api;
 use super::fields::{Field, Fields, Query};
+use super::guard::Notes;
 use super::problem::Problem;
 use crate::settings::Secret;
 use crate::store::tokens::digest_of;
@@ -154,6 +155,13 @@ impl FromRequestParts<Arc<Api>> for Caller {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, api: &Arc<Api>) -> Result<Caller, Problem> {
-        api.authenticate(&parts.headers).await
+        let caller = api.authenticate(&parts.headers).await?;
+        if let Some(notes) = parts.extensions.get::<Notes>() {
+            notes.caller(match caller {
+                Caller::Operator => "operator",
+                Caller::Tenant(_) => "tenant",
+            });
+        }
+        Ok(caller)
     }
 }

@@ -28,15 +28,18 @@ use super::Api;
 use super::caller::Caller;
 use super::fields::Query;
 use super::problem::{PROBLEM_JSON, Problem};
+use super::responses::Guarded;
 use crate::delivery::{delivery_id, is_id_byte, webhook_id_of};
-use crate::settings::Settings;
+use crate::settings::{HistoryPayload, Settings};
 use crate::store::deliveries::{
-    Counts, From, Look, MOST_LOOKED_AT, Record, Row, RowFilter, Shelf, Waiting,
+    Counts, From, Look, MOST_LOOKED_AT, Record, RecordState, Row, RowFilter, Shelf, Waiting,
 };
 use crate::webhook::Webhook;
 
 /// Whether `total` is exact, or only what was found within the budget of one request.
 const TOTAL_HEADER: HeaderName = HeaderName::from_static("pombo-total");
+/// Whether the page is exact, or only the newest of what was found within that budget.
+const ORDER_HEADER: HeaderName = HeaderName::from_static("pombo-order");
 /// How far back pages go: `page` times `limit`.
 const MOST_PAGED: usize = 10_000;
 /// Entries that one listing looks at; large ones count for more.
@@ -105,11 +108,11 @@ pub(super) async fn delivery_of(
 }
 
 /// How long what stands on a shelf is kept; `None` for a queue, which keeps what it has.
-fn kept_for(_settings: &Settings, shelf: Shelf) -> Option<Duration> {
+fn kept_for(settings: &Settings, shelf: Shelf) -> Option<Duration> {
     match shelf {
         Shelf::Queue => None,
-        Shelf::Dead => Some(_settings.dead_letters.max_age),
-        Shelf::History => Some(Duration::from_secs(7 * 86_400)),
+        Shelf::Dead => Some(settings.dead_letters.max_age),
+        Shelf::History => Some(settings.history.max_age),
     }
 }
 
@@ -121,11 +124,15 @@ pub(super) fn expired_before(settings: &Settings, shelf: Shelf, now_ms: u64) -> 
 }
 
 /// Whether the payload of a delivery is shown.
-fn shows_payload(_settings: &Settings, record: &Record) -> bool {
-    use crate::store::deliveries::RecordState;
-    match &record.state {
-        RecordState::Queued { .. } | RecordState::Dead(_) => true,
-        RecordState::Finished { has_payload, .. } => *has_payload,
+fn shows_payload(settings: &Settings, record: &Record) -> bool {
+    let has_payload = match &record.state {
+        RecordState::Queued { .. } | RecordState::Dead(_) => None,
+        RecordState::Finished { has_payload, .. } => Some(*has_payload),
+    };
+    match settings.history.payload {
+        HistoryPayload::Failed => has_payload.is_none(),
+        HistoryPayload::All => has_payload.unwrap_or(true),
+        HistoryPayload::None => false,
     }
 }
 
@@ -331,8 +338,9 @@ pub struct DeliveryPage {
 /// settings `history` and `dead_letters`).
 ///
 /// `page` times `limit` goes up to 10,000; further back, use `since` and `until`. One request looks at about 20,000
-/// deliveries: beyond that, order and `total` are what was found, and the header `pombo-total` says `at-least` instead of
-/// `exact`. A payload of more than 64 KiB is null here, and whole in the delivery itself.
+/// deliveries, fewer if their payloads are large. Beyond that the page is the newest of what was found, and the header
+/// `pombo-order` says `best-effort` instead of `exact`; a `total` that had to be counted one by one, because of `event`,
+/// `since` or `until`, is what was found, and the header `pombo-total` says `at-least` instead of `exact`. A payload of more than 64 KiB is null here, and whole in the delivery itself.
 #[utoipa::path(
     get,
     path = "/webhooks/{webhookId}/deliveries",
@@ -349,14 +357,12 @@ pub struct DeliveryPage {
     ),
     responses(
         (status = 200, description = "The page.", body = DeliveryPage, headers(
-            ("pombo-total" = String, description = "`exact`, or `at-least` when there was too much to look at."),
+            ("pombo-total" = String, description = "`exact`, or `at-least` when there was too much to count."),
+            ("pombo-order" = String, description = "`exact`, or `best-effort` when there was too much to look at."),
         )),
-        (status = 401, description = "The token is missing or not valid.", body = Problem, content_type = PROBLEM_JSON),
+        Guarded,
         (status = 404, description = "There is no such webhook.", body = Problem, content_type = PROBLEM_JSON),
         (status = 422, description = "A parameter is not valid.", body = Problem, content_type = PROBLEM_JSON),
-        (status = 429, description = "Too many searches are under way.", body = Problem, content_type = PROBLEM_JSON),
-        (status = 500, description = "Something went wrong.", body = Problem, content_type = PROBLEM_JSON),
-        (status = 503, description = "Redis is not available.", body = Problem, content_type = PROBLEM_JSON),
     ),
 )]
 async fn list(
@@ -404,9 +410,14 @@ async fn list(
         total_pages: total.div_ceil(limit as u64),
     };
     let mut response = api.answer_raw(StatusCode::OK, &body)?;
-    let exactness = if complete { "exact" } else { "at-least" };
+    let (total, order) = match (complete, count_all) {
+        (true, _) => ("exact", "exact"),
+        (false, false) => ("exact", "best-effort"),
+        (false, true) => ("at-least", "best-effort"),
+    };
     let headers = response.headers_mut();
-    headers.insert(TOTAL_HEADER, HeaderValue::from_static(exactness));
+    headers.insert(TOTAL_HEADER, HeaderValue::from_static(total));
+    headers.insert(ORDER_HEADER, HeaderValue::from_static(order));
     Ok(response)
 }
 
@@ -425,12 +436,9 @@ async fn list(
     ),
     responses(
         (status = 200, description = "The delivery.", body = DeliveryDetail),
-        (status = 401, description = "The token is missing or not valid.", body = Problem, content_type = PROBLEM_JSON),
+        Guarded,
         (status = 404, description = "There is no such delivery.", body = Problem, content_type = PROBLEM_JSON),
         (status = 422, description = "There are no such parameters.", body = Problem, content_type = PROBLEM_JSON),
-        (status = 429, description = "Too many searches are under way.", body = Problem, content_type = PROBLEM_JSON),
-        (status = 500, description = "What is stored cannot be read.", body = Problem, content_type = PROBLEM_JSON),
-        (status = 503, description = "Redis is not available.", body = Problem, content_type = PROBLEM_JSON),
     ),
 )]
 async fn show(

@@ -141,7 +141,7 @@ pub fn routes() -> OpenApiRouter<Arc<Api>> {
     operation_id = "addEvent",
     tag = "Events",
     params(
-        ("Idempotency-Key" = Option<String>, Header, min_length = 1, max_length = 255, pattern = "^[!-~]+$",
+        ("Idempotency-Key" = Option<String>, Header, nullable = false, min_length = 1, max_length = 255, pattern = "^[!-~]+$",
             description = "A text of the caller's choosing, another one for each event.",
             example = "8e03978e-40d5-43e8-bc93-6894a57f9324"),
     ),

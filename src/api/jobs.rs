@@ -23,6 +23,7 @@ use super::caller::Caller;
 use super::deliveries::{Status, expired_before, in_path, webhook_of};
 use super::fields::Query;
 use super::problem::{PROBLEM_JSON, Problem};
+use super::responses::Guarded;
 use crate::clock::rfc3339_ms;
 use crate::delivery::is_id_byte;
 use crate::event::EntryId;
@@ -161,11 +162,9 @@ impl Job {
     ),
     responses(
         (status = 200, description = "The job.", body = Job),
-        (status = 401, description = "The token is missing or not valid.", body = Problem, content_type = PROBLEM_JSON),
+        Guarded,
         (status = 404, description = "There is no such job.", body = Problem, content_type = PROBLEM_JSON),
         (status = 422, description = "There are no such parameters.", body = Problem, content_type = PROBLEM_JSON),
-        (status = 500, description = "Something went wrong.", body = Problem, content_type = PROBLEM_JSON),
-        (status = 503, description = "Redis is not available.", body = Problem, content_type = PROBLEM_JSON),
     ),
 )]
 async fn show(

@@ -22,6 +22,7 @@ use super::deliveries::{
 use super::fields::{Field, Fields, Query};
 use super::jobs::{self, Job};
 use super::problem::{PROBLEM_JSON, Problem};
+use super::responses::{Guarded, WithBody};
 use crate::store::deliveries::{Record, RowFilter};
 use crate::store::retry::Hastened;
 use crate::webhook::Webhook;
@@ -98,14 +99,11 @@ async fn retry_one(api: &Api, webhook: &Webhook, record: &Record) -> Result<bool
     ),
     responses(
         (status = 200, description = "It is pending again.", body = Retried),
-        (status = 401, description = "The token is missing or not valid.", body = Problem, content_type = PROBLEM_JSON),
+        Guarded,
         (status = 404, description = "There is no such delivery.", body = Problem, content_type = PROBLEM_JSON),
         (status = 409, description = "The delivery is neither `FAILED` nor `RETRYING`, or the webhook's queue is full.", body = Problem, content_type = PROBLEM_JSON),
         (status = 413, description = "The body is too large.", body = Problem, content_type = PROBLEM_JSON),
         (status = 422, description = "There are no such parameters.", body = Problem, content_type = PROBLEM_JSON),
-        (status = 429, description = "Too many searches are under way.", body = Problem, content_type = PROBLEM_JSON),
-        (status = 500, description = "What is stored cannot be read.", body = Problem, content_type = PROBLEM_JSON),
-        (status = 503, description = "Redis is not available, or full.", body = Problem, content_type = PROBLEM_JSON),
     ),
 )]
 async fn retry(
@@ -290,16 +288,10 @@ async fn count(
         (status = 202, description = "A job has begun.", body = Job, headers(
             ("Location" = String, description = "Where the job's progress is."),
         )),
-        (status = 400, description = "The body is not JSON.", body = Problem, content_type = PROBLEM_JSON),
-        (status = 401, description = "The token is missing or not valid.", body = Problem, content_type = PROBLEM_JSON),
+        Guarded,
         (status = 404, description = "There is no such webhook.", body = Problem, content_type = PROBLEM_JSON),
         (status = 409, description = "A job of this webhook is under way; its id is in `detail`.", body = Problem, content_type = PROBLEM_JSON),
-        (status = 413, description = "The body is too large.", body = Problem, content_type = PROBLEM_JSON),
-        (status = 415, description = "The body is not said to be JSON.", body = Problem, content_type = PROBLEM_JSON),
-        (status = 422, description = "A field is not valid.", body = Problem, content_type = PROBLEM_JSON),
-        (status = 429, description = "Too many jobs or searches are under way.", body = Problem, content_type = PROBLEM_JSON),
-        (status = 500, description = "Something went wrong.", body = Problem, content_type = PROBLEM_JSON),
-        (status = 503, description = "Redis is not available.", body = Problem, content_type = PROBLEM_JSON),
+        WithBody,
     ),
 )]
 async fn retry_many(

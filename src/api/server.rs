@@ -1,30 +1,49 @@
 //! The API's listener: its connections, and what is answered where no handler is.
+//!
+//! HTTP/1.1, and over TLS HTTP/2 for whoever asks for it (ALPN).
+
+mod impatient;
 
 use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
+use axum::response::Response;
 use hyper::body::Incoming;
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tower_service::Service as _;
 
+use self::impatient::Impatient;
 use super::Api;
 use super::problem::Problem;
+use super::tls::Tls;
 use crate::logging::StateLog;
 
 /// How long a request's head may take to arrive, and how long a connection may wait for its next request.
 const HEAD_DEADLINE: Duration = Duration::from_secs(30);
 /// Bytes of a request's head: twice what the longest token has.
 const MAX_HEAD: usize = 32 * 1024;
+/// How long the beginning of TLS may take.
+const HANDSHAKE: Duration = Duration::from_secs(10);
+/// How long an answer may stand still because the client does not read it.
+const STALLED: Duration = Duration::from_secs(30);
+/// HTTP/2: requests of one connection at the same time; how often a silent client is asked whether it is still there, and
+/// how long it may take to say so; after how long without a request its connection is closed.
+const MOST_STREAMS: u32 = 100;
+const PING_EVERY: Duration = Duration::from_secs(20);
+const PONG_WITHIN: Duration = Duration::from_secs(10);
+const IDLE: Duration = Duration::from_secs(60);
 /// How long requests that have begun may still take when the daemon has stopped.
 const LAST_ANSWERS: Duration = Duration::from_secs(2);
 /// Pause after an accept that failed: the usual cause, no file descriptors left, does not go away by trying again at
@@ -48,9 +67,13 @@ pub async fn serve(
     listener.set_nonblocking(true)?;
     let listener = TcpListener::from_std(listener)?;
     let places = Arc::new(Semaphore::new(api.settings.api.max_connections));
-    let router = router(api);
+    let tls = api.guards.tls.clone();
+    let router = api.guards.around(router(api.clone()));
     let accepting = StateLog::new("the API's listener");
     let mut connections = JoinSet::new();
+    if let Some(tls) = &tls {
+        connections.spawn(tls.clone().follow(shutdown.clone()));
+    }
     loop {
         // A place first, then a connection: whoever finds no place waits in the backlog and costs nothing.
         let accepted = tokio::select! {
@@ -64,10 +87,10 @@ pub async fn serve(
         match accepted {
             (place, Ok((stream, peer))) => {
                 accepting.well();
-                let (router, shutdown) = (router.clone(), shutdown.clone());
+                let (router, tls, shutdown) = (router.clone(), tls.clone(), shutdown.clone());
                 connections.spawn(async move {
                     let _place = place;
-                    answer(stream, Peer(peer), router, shutdown).await;
+                    greet(stream, Peer(peer), tls, router, shutdown).await;
                 });
             }
             (_, Err(error)) => {
@@ -84,29 +107,45 @@ pub async fn serve(
     Ok(())
 }
 
-/// Serves one connection to its end; at `shutdown` to the end of its request.
-async fn answer(stream: TcpStream, peer: Peer, router: Router, shutdown: CancellationToken) {
+/// Serves one connection to its end, over TLS or not. A peer that hangs up or dawdles is its own affair: there is nothing
+/// to log.
+async fn greet(
+    stream: TcpStream,
+    peer: Peer,
+    tls: Option<Arc<Tls>>,
+    router: Router,
+    shutdown: CancellationToken,
+) {
     // Answers are small and written whole: waiting to fill a packet only delays them.
     let _ = stream.set_nodelay(true);
-    let service = service_fn(move |mut request: hyper::Request<Incoming>| {
-        let mut router = router.clone();
-        request.extensions_mut().insert(peer);
-        async move {
-            Ok::<_, Infallible>(
-                router
-                    .call(request.map(Body::new))
-                    .await
-                    .unwrap_or_else(|never| match never {}),
-            )
-        }
-    });
+    let stream = Impatient::new(stream, STALLED);
+    let Some(tls) = tls else {
+        return answer_http1(stream, peer, router, shutdown).await;
+    };
+    let handshake = tls.acceptor().accept(stream);
+    let Ok(Ok(stream)) = tokio::time::timeout(HANDSHAKE, handshake).await else {
+        return;
+    };
+    match stream.get_ref().1.alpn_protocol() {
+        Some(b"h2") => answer_http2(stream, peer, router, shutdown).await,
+        _ => answer_http1(stream, peer, router, shutdown).await,
+    }
+}
+
+/// Serves a connection to its end; at `shutdown` to the end of its request.
+async fn answer_http1(
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    peer: Peer,
+    router: Router,
+    shutdown: CancellationToken,
+) {
+    let service = service_fn(move |request| answer(router.clone(), peer, request));
     let connection = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_DEADLINE)
         .max_buf_size(MAX_HEAD)
         .serve_connection(TokioIo::new(stream), service);
     tokio::pin!(connection);
-    // A peer that hangs up or dawdles is its own affair: there is nothing to log.
     let _ = tokio::select! {
         ended = connection.as_mut() => ended,
         () = shutdown.cancelled() => {
@@ -114,6 +153,76 @@ async fn answer(stream: TcpStream, peer: Peer, router: Router, shutdown: Cancell
             connection.await
         }
     };
+}
+
+/// Serves a connection to its end, until nothing was asked for a while; at `shutdown` to the end of its requests.
+async fn answer_http2(
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    peer: Peer,
+    router: Router,
+    shutdown: CancellationToken,
+) {
+    let (begun, ended) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+    let service = {
+        let (begun, ended) = (begun.clone(), ended.clone());
+        service_fn(move |request| {
+            begun.fetch_add(1, Ordering::Relaxed);
+            let ended = Ended(ended.clone());
+            let answered = answer(router.clone(), peer, request);
+            async move {
+                let _ended = ended;
+                answered.await
+            }
+        })
+    };
+    let connection = hyper::server::conn::http2::Builder::new(TokioExecutor::new())
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(MOST_STREAMS)
+        .max_header_list_size(MAX_HEAD as u32)
+        .keep_alive_interval(PING_EVERY)
+        .keep_alive_timeout(PONG_WITHIN)
+        .serve_connection(TokioIo::new(stream), service);
+    tokio::pin!(connection);
+    let idle = async {
+        let mut before = 0;
+        loop {
+            tokio::time::sleep(IDLE).await;
+            let now = begun.load(Ordering::Relaxed);
+            if now == before && ended.load(Ordering::Relaxed) == now {
+                return;
+            }
+            before = now;
+        }
+    };
+    let _ = tokio::select! {
+        ended = connection.as_mut() => ended,
+        () = idle => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+        () = shutdown.cancelled() => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+}
+
+/// Counts the end of a request, however it ends.
+struct Ended(Arc<AtomicUsize>);
+
+impl Drop for Ended {
+    fn drop(&mut self) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+async fn answer(
+    mut router: Router,
+    peer: Peer,
+    mut request: hyper::Request<Incoming>,
+) -> Result<Response, Infallible> {
+    request.extensions_mut().insert(peer);
+    router.call(request.map(Body::new)).await
 }
 
 /// Every route, below the base path of the settings.
@@ -138,7 +247,6 @@ fn below(base: &str, routes: Router) -> Router {
 #[cfg(test)]
 mod tests {
     use axum::http::{Method, Request, StatusCode, header};
-    use axum::response::Response;
     use axum::routing::{get, post};
 
     use super::*;

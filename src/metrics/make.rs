@@ -1,8 +1,8 @@
 //! Makes and registers every metric: the one place with names, help texts and buckets.
 
 use prometheus::{
-    Counter, Gauge, GaugeVec, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge,
-    IntGaugeVec, Opts, Registry,
+    Counter, Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec,
+    IntGauge, IntGaugeVec, Opts, Registry,
 };
 
 use super::{
@@ -25,6 +25,12 @@ const ATTEMPT_BUCKETS: [f64; 16] = [
 const LATENCY_BUCKETS: [f64; 20] = [
     0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 30.0, 90.0, 300.0,
     1_800.0, 7_200.0, 43_200.0, 172_800.0, 345_600.0,
+];
+
+/// Seconds. A look-up in Redis takes a millisecond, a test delivery or a long list up to the request's timeout (30 s by
+/// default).
+const API_BUCKETS: [f64; 11] = [
+    0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 2.5, 10.0, 30.0,
 ];
 
 /// Registers a metric, and gives it back.
@@ -148,6 +154,22 @@ pub(super) fn metrics(registry: &Registry) -> Metrics {
         taken_deliveries: gauge(
             "pombo_taken_deliveries",
             "Deliveries being sent straight from the source, without having been stored.",
+        ),
+        api_requests_total: counters(
+            "pombo_api_requests_total",
+            "Requests to the API that were answered, or whose client hung up before that (status 499).",
+            &["route", "method", "status"],
+        ),
+        api_request_duration_seconds: made(
+            registry,
+            HistogramVec::new(
+                HistogramOpts::new(
+                    "pombo_api_request_duration_seconds",
+                    "Time from the head of a request to the API to its answer, in seconds.",
+                )
+                .buckets(API_BUCKETS.to_vec()),
+                &["route", "method"],
+            ),
         ),
         attempts: ATTEMPT_CLASSES.map(|class| attempts.with_label_values(&[class])),
         attempt_duration_seconds: histogram(

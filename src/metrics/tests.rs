@@ -41,6 +41,14 @@ const PUBLISHED: &[(&str, &str)] = &[
         "pombo_source_stopped",
         r#"{reason="out_of_memory",source="crm"}"#,
     ),
+    (
+        "pombo_api_requests_total",
+        r#"{method="GET",route="/v1/tokens",status="200"}"#,
+    ),
+    (
+        "pombo_api_request_duration_seconds_bucket",
+        r#"{method="GET",route="/v1/tokens",le="0.001"}"#,
+    ),
     ("pombo_redis_errors_total", r#"{operation="read_a_source"}"#),
     ("pombo_redis_up", ""),
     ("pombo_redis_generations_total", ""),
@@ -60,6 +68,7 @@ fn full_page() -> String {
     let metrics = Metrics::new();
     let source = metrics.source("crm");
     drop(source.stopped("out_of_memory"));
+    metrics.api_request("/v1/tokens", "GET", 200, Duration::from_micros(300));
     metrics.render()
 }
 
@@ -95,11 +104,11 @@ fn every_metric_has_a_help_text() {
 }
 
 #[test]
-fn every_metric_but_those_of_sources_is_there_before_anything_happened() {
+fn every_metric_but_those_of_sources_and_routes_is_there_before_anything_happened() {
     let page = Metrics::new().render();
     for (name, labels) in PUBLISHED
         .iter()
-        .filter(|(_, labels)| !labels.contains("source="))
+        .filter(|(_, labels)| !labels.contains("source=") && !labels.contains("route="))
     {
         assert!(
             page.contains(&format!("{name}{labels} ")),

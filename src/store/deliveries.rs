@@ -233,7 +233,7 @@ fn read_record(place: Place, reply: Value) -> Result<Option<Record>, StoreError>
         ));
     }
     let has_payload = fields.iter().any(|(name, _)| &name[..] == b"p");
-    if !has_payload {
+    if !has_payload && place.shelf != Shelf::History {
         // The readers of queue entries and dead letters want one.
         fields.push((bytes::Bytes::from_static(b"p"), bytes::Bytes::new()));
     }
@@ -259,15 +259,12 @@ fn read_record(place: Place, reply: Value) -> Result<Option<Record>, StoreError>
         }
         Shelf::Dead => RecordState::Dead(Box::new(dead::read(&entry)?)),
         Shelf::History => {
-            let finished = codec::read_queued(&entry)?;
-            let log = entry.bytes("l").unwrap_or_default();
+            let finished = codec::read_history(&entry)?;
             RecordState::Finished {
                 event: finished.event,
                 has_payload: has_payload || left_out,
-                attempts: finished.attempts_before,
-                log: serde_json::from_slice(&log).map_err(|error| {
-                    corrupt(format!("history entry {}", place.id), error.to_string())
-                })?,
+                attempts: finished.attempts,
+                log: finished.log,
             }
         }
     };

@@ -121,7 +121,7 @@ impl Store {
         ids: &[String],
     ) -> Result<Vec<Result<Option<Webhook>, StoreError>>, StoreError> {
         if ids.is_empty() {
-            // A pipeline without a command is an error to the client.
+            // The client library takes a pipeline without commands for a mistake.
             return Ok(Vec::new());
         }
         let mut commands = redis::pipe();

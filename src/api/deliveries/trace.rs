@@ -19,6 +19,7 @@ use crate::api::Api;
 use crate::api::caller::Caller;
 use crate::api::fields::Query;
 use crate::api::problem::{PROBLEM_JSON, Problem};
+use crate::api::responses::Guarded;
 use crate::store::deliveries::{From, Look, MOST_LOOKED_AT, Row, RowFilter, Shelf};
 use crate::webhook::Webhook;
 
@@ -62,13 +63,9 @@ pub struct EventDeliveries {
     ),
     responses(
         (status = 200, description = "The deliveries that were found.", body = EventDeliveries),
-        (status = 401, description = "The token is missing or not valid.", body = Problem, content_type = PROBLEM_JSON),
-        (status = 403, description = "The token belongs to another tenant.", body = Problem, content_type = PROBLEM_JSON),
+        Guarded,
         (status = 404, description = "There is no such event.", body = Problem, content_type = PROBLEM_JSON),
         (status = 422, description = "A parameter is not valid.", body = Problem, content_type = PROBLEM_JSON),
-        (status = 429, description = "Too many searches are under way.", body = Problem, content_type = PROBLEM_JSON),
-        (status = 500, description = "Something went wrong.", body = Problem, content_type = PROBLEM_JSON),
-        (status = 503, description = "Redis is not available.", body = Problem, content_type = PROBLEM_JSON),
     ),
 )]
 async fn trace(

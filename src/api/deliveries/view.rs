@@ -69,7 +69,7 @@ impl Status {
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Delivery {
-    /// Its id, which is also the header `webhook-id` of each of its attempts.
+    /// Its id, which is also the header `x-delivery-id` of each of its attempts.
     #[schema(example = "wh_2ZvQ8r3fXk0aJ5sLw9tBnA.6Jm0c1tQnC3Z0VJt4m7b9g")]
     pub id: String,
     /// The webhook that it is for.

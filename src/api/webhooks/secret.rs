@@ -34,7 +34,7 @@ const ALLOWED_GRACE: &str = "0 to 2592000 (seconds)";
     tag = "Webhooks",
     params(
         ("webhookId" = String, Path, description = "The webhook's id.", example = "wh_9yTqGg7bqk0H4rK1mYx2Zw"),
-        ("If-Match" = Option<String>, Header, description = "The `ETag` of the version to be changed."),
+        ("If-Match" = Option<String>, Header, nullable = false, description = "The `ETag` of the version to be changed."),
     ),
     request_body = Option<body::Rotation>,
     responses(

@@ -28,7 +28,8 @@ use crate::api::responses::{Guarded, OfWebhook, WithBody};
 use crate::delivery::{Phases, delivery_id, short_digest};
 use crate::dispatch::attempt::Prepared;
 use crate::event::{EntryId, Event};
-use crate::outcome::{AttemptResult, Outcome};
+use crate::outcome::{AttemptResult, FailureKind, Outcome};
+use crate::target::TargetRules;
 use crate::webhook::Webhook;
 
 /// The stream that a test's delivery id is made with: a name that no source can have, as it is empty.
@@ -232,12 +233,25 @@ async fn attempt(api: &Api, webhook: &Webhook, event: &Event) -> Result<TestResu
     request.timeout = request.timeout.min(most);
     let sent = TestedRequest {
         url: webhook.spec.url.clone(),
-        headers: shown(&request.headers),
+        headers: shown_headers(&request.headers),
         body: String::from_utf8_lossy(&request.body).into_owned(),
     };
-    let posted = api.http.post(request).await;
-    let delivered = posted.result.outcome(api.clock.unix_ms()) == Outcome::Delivered;
-    let total_ms = posted.duration.as_secs_f64() * 1_000.0;
+    // Settings may be stricter than when the webhook was stored; addresses are judged by the client.
+    let targets = &api.settings.targets;
+    let rules = TargetRules::new(targets.allow.clone(), targets.https_only);
+    let (result, took, phases) = match rules.check_url(&webhook.spec.url) {
+        Err(error) => {
+            let (kind, detail) = (FailureKind::Forbidden, error.to_string());
+            let result = AttemptResult::Failure { kind, detail };
+            (result, Duration::ZERO, Phases::default())
+        }
+        Ok(_) => {
+            let posted = api.http.post(request).await;
+            (posted.result, posted.duration, posted.phases)
+        }
+    };
+    let delivered = result.outcome(api.clock.unix_ms()) == Outcome::Delivered;
+    let total_ms = took.as_secs_f64() * 1_000.0;
     Ok(TestResult {
         delivery_id: delivery_id(id, &event.stream, event.entry_id),
         event: event.event_type.clone(),
@@ -246,12 +260,12 @@ async fn attempt(api: &Api, webhook: &Webhook, event: &Event) -> Result<TestResu
         } else {
             TestStatus::Failed
         },
-        status_code: posted.result.status(),
+        status_code: result.status(),
         duration_ms: total_ms,
-        phases: phases(Phases::default(), total_ms),
+        phases: shown_phases(phases, total_ms),
         request: sent,
-        error_message: (!delivered).then(|| posted.result.describe()),
-        response: match posted.result {
+        error_message: (!delivered).then(|| result.describe()),
+        response: match result {
             AttemptResult::Answer { body_start, .. } => Some(TestedResponse {
                 body: String::from_utf8_lossy(&body_start).into_owned(),
             }),
@@ -260,7 +274,7 @@ async fn attempt(api: &Api, webhook: &Webhook, event: &Event) -> Result<TestResu
     })
 }
 
-fn phases(phases: Phases, total_ms: f64) -> TestPhases {
+fn shown_phases(phases: Phases, total_ms: f64) -> TestPhases {
     let millis = |us: Option<u64>| us.map(|us| us as f64 / 1_000.0);
     TestPhases {
         dns_ms: millis(phases.dns_us),
@@ -272,7 +286,7 @@ fn phases(phases: Phases, total_ms: f64) -> TestPhases {
 }
 
 /// Headers as they are sent; values of the webhook's own are shown to its owner alone, as the webhook itself is.
-fn shown(headers: &HeaderMap) -> BTreeMap<String, String> {
+fn shown_headers(headers: &HeaderMap) -> BTreeMap<String, String> {
     headers
         .iter()
         .map(|(name, value)| {

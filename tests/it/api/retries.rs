@@ -79,7 +79,7 @@ async fn a_delivery_that_waits_an_hour_for_its_retry_is_hastened() {
     let path = format!("/v1/webhooks/deliveries/{id}/retry");
     api.post(&path, &json!({})).await.expect(200);
     let received = receiver.wait_for(2).await;
-    assert_eq!(received[1].header("webhook-id"), id);
+    assert_eq!(received[1].header("x-delivery-id"), id);
 }
 
 #[tokio::test]

@@ -96,6 +96,26 @@ fn tries(count: u32) -> String {
     .to_string()
 }
 
+fn dead_fields(webhook: &Webhook, made: &Made) -> Vec<(&'static str, String)> {
+    let mut fields = made.fields();
+    fields.extend([
+        ("p", made.payload.clone()),
+        ("a", "0".into()),
+        ("webhook_id", webhook.spec.id.clone()),
+        ("delivery_id", made.id(webhook)),
+        ("reason", "exhausted".into()),
+        ("attempts", "3".into()),
+        ("first_attempt_ms", (NOON + 1_000).to_string()),
+        ("last_attempt_ms", (NOON + 3_000).to_string()),
+        ("last_status", "503".into()),
+        ("last_error", "answered 503".into()),
+        ("answer", "answer 3".into()),
+        ("at_ms", Clock::system().unix_ms().to_string()),
+        ("again", tries(3).replace("\"r\":3", "\"r\":0")),
+    ]);
+    fields
+}
+
 /// A world with the API, and tokens for it.
 pub struct Place {
     pub world: World,
@@ -185,24 +205,21 @@ impl Place {
 
     /// It was given up after three attempts.
     pub async fn dead(&self, webhook: &Webhook, made: &Made) -> String {
-        let now_ms = Clock::system().unix_ms();
-        let mut fields = made.fields();
-        fields.extend([
-            ("p", made.payload.clone()),
-            ("a", "0".into()),
-            ("webhook_id", webhook.spec.id.clone()),
-            ("delivery_id", made.id(webhook)),
-            ("reason", "exhausted".into()),
-            ("attempts", "3".into()),
-            ("first_attempt_ms", (NOON + 1_000).to_string()),
-            ("last_attempt_ms", (NOON + 3_000).to_string()),
-            ("last_status", "503".into()),
-            ("last_error", "answered 503".into()),
-            ("answer", "answer 3".into()),
-            ("at_ms", now_ms.to_string()),
-            ("again", tries(3).replace("\"r\":3", "\"r\":0")),
-        ]);
-        self.add(&self.dead_key(webhook), &fields).await
+        self.add(&self.dead_key(webhook), &dead_fields(webhook, made))
+            .await
+    }
+
+    /// The same for `count` deliveries of a type, at once.
+    pub async fn dead_many(&self, webhook: &Webhook, event_type: &'static str, count: u64) {
+        let key = self.dead_key(webhook);
+        let mut commands = redis::pipe();
+        for n in 0..count {
+            let add = commands.cmd("XADD").arg(&key).arg("*");
+            for (name, value) in dead_fields(webhook, &Made::new(n).of_type(event_type)) {
+                add.arg(name).arg(value);
+            }
+        }
+        self.world.redis.pipeline(&commands).await;
     }
 
     /// It succeeded at the second attempt.

@@ -47,7 +47,13 @@ async fn a_customer_tries_a_webhook_before_it_is_active_and_sees_what_was_sent()
     );
     assert_eq!(tested["response"], json!({ "body": "got it" }));
     assert!(tested["durationMs"].as_f64().expect("a number") > 0.0);
-    assert_eq!(tested["phases"]["totalMs"], tested["durationMs"]);
+    let phases = &tested["phases"];
+    assert_eq!(phases["totalMs"], tested["durationMs"]);
+    assert!(
+        phases["connectMs"].is_number() && phases["firstByteMs"].is_number(),
+        "{phases}"
+    );
+    assert!(phases["tlsMs"].is_null(), "{phases}");
 
     let received = receiver.wait_for(1).await.remove(0);
     assert_eq!(

@@ -27,6 +27,7 @@ use super::redis::Redis;
 pub struct Config {
     directory: TempDir,
     table: Table,
+    profile: Option<&'static str>,
 }
 
 impl Config {
@@ -59,7 +60,11 @@ impl Config {
             [logging]
             format = "json"
         };
-        let config = Config { directory, table };
+        let config = Config {
+            directory,
+            table,
+            profile: None,
+        };
         config
             .with(&format!("[redis]\nurl = {url:?}"))
             .with(&format!("[instance]\nlock_file = {lock:?}"))
@@ -68,6 +73,12 @@ impl Config {
     /// Lays `toml` over what is there: tables key by key, everything else as a whole.
     pub fn with(mut self, toml: &str) -> Config {
         merge(&mut self.table, toml.parse().expect("settings in TOML"));
+        self
+    }
+
+    /// With the settings of a platform under these.
+    pub fn with_profile(mut self, profile: &'static str) -> Config {
+        self.profile = Some(profile);
         self
     }
 
@@ -84,7 +95,7 @@ impl Config {
     }
 
     pub fn settings(&self) -> Settings {
-        Settings::load(None, Some(&self.file()), std::iter::empty())
+        Settings::load(self.profile, Some(&self.file()), std::iter::empty())
             .unwrap_or_else(|error| panic!("{error}"))
     }
 

@@ -5,10 +5,11 @@ use std::path::Path;
 use std::sync::Arc;
 
 use rcgen::{
-    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, KeyUsagePurpose,
+    BasicConstraints, Certificate, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair,
+    KeyUsagePurpose,
 };
-use rustls::ServerConfig;
 use rustls::pki_types::PrivatePkcs8KeyDer;
+use rustls::{ClientConfig, RootCertStore, ServerConfig};
 use tempfile::NamedTempFile;
 
 /// An authority that nobody else trusts, made anew for each test.
@@ -38,14 +39,40 @@ impl TestCa {
         self.file.path()
     }
 
-    /// The settings of a server that this authority vouches for.
-    pub fn server_config(&self, names: &[&str], alpn: &[&str]) -> Arc<ServerConfig> {
+    fn signed(&self, names: &[&str]) -> (Certificate, KeyPair) {
         let names: Vec<String> = names.iter().map(|&name| name.to_owned()).collect();
         let key = KeyPair::generate().expect("a key");
         let certificate = CertificateParams::new(names)
             .expect("valid names")
             .signed_by(&key, &self.issuer)
             .expect("a signed certificate");
+        (certificate, key)
+    }
+
+    /// A certificate that this authority vouches for, and its key, as PEM.
+    pub fn issue(&self, names: &[&str]) -> (String, String) {
+        let (certificate, key) = self.signed(names);
+        (certificate.pem(), key.serialize_pem())
+    }
+
+    /// The settings of a client that trusts this authority alone.
+    pub fn client_config(&self, alpn: &[&str]) -> Arc<ClientConfig> {
+        let mut roots = RootCertStore::empty();
+        let root: &Certificate = self.issuer.as_ref();
+        roots.add(root.der().clone()).expect("a root certificate");
+        let ring = Arc::new(rustls::crypto::ring::default_provider());
+        let mut config = ClientConfig::builder_with_provider(ring)
+            .with_safe_default_protocol_versions()
+            .expect("the default protocol versions")
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        config.alpn_protocols = alpn.iter().map(|name| name.as_bytes().to_vec()).collect();
+        Arc::new(config)
+    }
+
+    /// The settings of a server that this authority vouches for.
+    pub fn server_config(&self, names: &[&str], alpn: &[&str]) -> Arc<ServerConfig> {
+        let (certificate, key) = self.signed(names);
         let ring = Arc::new(rustls::crypto::ring::default_provider());
         let mut config = ServerConfig::builder_with_provider(ring)
             .with_safe_default_protocol_versions()
