@@ -1,6 +1,7 @@
 //! Integration tests: everything over real sockets.
 
 mod acl;
+mod attempts;
 mod commands;
 mod dead_letters;
 mod delivery;
@@ -17,6 +18,7 @@ mod metrics;
 mod outcomes;
 mod readme;
 mod registry;
+mod rotation;
 mod shutdown;
 mod sources;
 mod support;
