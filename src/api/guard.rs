@@ -23,6 +23,7 @@ use tracing::Instrument as _;
 
 use self::arriving::Arriving;
 use super::ApiError;
+use super::deliveries::ORDER_HEADER;
 use super::problem::{PROBLEM_JSON, Problem};
 use super::tls::Tls;
 use crate::clock::Clock;
