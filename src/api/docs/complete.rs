@@ -142,7 +142,7 @@ fn complete_operation(operation: &mut Value) {
             *tag = (*name).into();
         }
     }
-    for parameter in operation["parameters"].as_array_mut().into_iter().flatten() {
+    for parameter in list(operation, "parameters") {
         if parameter["name"] == TENANT_FIELD
             && let Some(parameter) = parameter.as_object_mut()
         {

@@ -111,6 +111,7 @@ pub struct TestedRequest {
     #[schema(example = json!({"x-event-type": "webhook.test"}))]
     pub headers: BTreeMap<String, String>,
     /// The body, byte for byte what was signed.
+    #[schema(example = "{\"message\":\"Hello\"}")]
     pub body: String,
 }
 
