@@ -88,7 +88,7 @@ pub struct Delivery {
     pub status_code: Option<u16>,
     /// The event's payload: JSON byte for byte as the platform wrote it, a text if it is none. Null where it is not kept
     /// (the setting `history.payload`), and in lists where it is larger than 64 KiB; the delivery itself has it whole.
-    #[schema(value_type = serde_json::Value, example = json!({"id": 7, "name": "Ada"}))]
+    #[schema(value_type = serde_json::Value)]
     pub payload: Option<Box<RawValue>>,
     /// The beginning of the last attempt's answer; null if there was none.
     #[schema(example = "Internal Server Error")]
