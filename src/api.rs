@@ -4,6 +4,7 @@
 //! daemon can answer for all webhooks. One file for each kind of thing: its handlers, its bodies and answers. Every
 //! handler is given a [`caller::Caller`], which says whose things exist for it.
 
+mod auth;
 pub mod caller;
 pub mod deliveries;
 pub mod docs;
@@ -87,6 +88,12 @@ pub enum ApiError {
     /// The certificate or its key cannot be used.
     #[error("the API cannot be served over TLS: {reason}")]
     Tls {
+        /// Which setting, which file, and what is wrong.
+        reason: String,
+    },
+    /// What JSON Web Tokens are verified with cannot be used.
+    #[error("JSON Web Tokens cannot be verified: {reason}")]
+    Jwt {
         /// Which setting, which file, and what is wrong.
         reason: String,
     },

@@ -4,19 +4,13 @@ use std::sync::Arc;
 
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
-use axum::http::{HeaderMap, header};
-use subtle::ConstantTimeEq as _;
 
-use super::Api;
 use super::fields::{Field, Fields, Query};
 use super::guard::Notes;
 use super::problem::Problem;
-use crate::settings::Secret;
-use crate::store::tokens::digest_of;
+use super::{Api, Peer};
 use crate::webhook::{DEFAULT_TENANT, Webhook};
 
-/// The longest token that is looked at, in bytes; JWTs with many claims are long.
-const LONGEST_TOKEN: usize = 8 * 1024;
 const ALLOWED_TENANT: &str = "1 to 256 visible ASCII characters";
 
 /// Who calls.
@@ -101,61 +95,12 @@ pub fn is_tenant(text: &str) -> bool {
     (1..=256).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic())
 }
 
-/// The token of a request: `Authorization: Bearer`, or the header of the setting `api.key_header`.
-fn token_of(api: &Api, headers: &HeaderMap) -> Result<Secret, Problem> {
-    let missing = || {
-        Problem::unauthorized(format!(
-            "Send a token as `Authorization: Bearer <token>`, or in the header {}.",
-            api.settings.api.key_header
-        ))
-    };
-    let bearer = headers.get(header::AUTHORIZATION).map(|value| {
-        let text = value.to_str().unwrap_or_default();
-        let (scheme, token) = text.split_once(' ').unwrap_or_default();
-        if scheme.eq_ignore_ascii_case("bearer") {
-            token.trim()
-        } else {
-            ""
-        }
-    });
-    let own = headers
-        .get(api.settings.api.key_header.as_str())
-        .map(|value| value.to_str().unwrap_or_default().trim());
-    // Credentials of another kind may be there for a proxy in front.
-    match bearer.filter(|token| !token.is_empty()).or(own) {
-        Some(token) if !token.is_empty() && token.len() <= LONGEST_TOKEN => Ok(Secret::new(token)),
-        _ => Err(missing()),
-    }
-}
-
-impl Api {
-    async fn authenticate(&self, headers: &HeaderMap) -> Result<Caller, Problem> {
-        let token = token_of(self, headers)?;
-        if let Some(operator) = &self.settings.api.operator_token
-            && operator
-                .expose()
-                .as_bytes()
-                .ct_eq(token.expose().as_bytes())
-                .into()
-        {
-            return Ok(Caller::Operator);
-        }
-        let found = self
-            .store
-            .token_by_digest(&digest_of(&token), self.clock.unix_ms())
-            .await?;
-        match found {
-            Some(token) => Ok(token.tenant.map_or(Caller::Operator, Caller::Tenant)),
-            None => Err(Problem::unauthorized("The token is not valid.")),
-        }
-    }
-}
-
 impl FromRequestParts<Arc<Api>> for Caller {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, api: &Arc<Api>) -> Result<Caller, Problem> {
-        let caller = api.authenticate(&parts.headers).await?;
+        let peer = parts.extensions.get::<Peer>().copied();
+        let caller = api.authenticate(&parts.headers, peer).await?;
         if let Some(notes) = parts.extensions.get::<Notes>() {
             notes.caller(match caller {
                 Caller::Operator => "operator",

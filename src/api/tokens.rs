@@ -18,6 +18,7 @@ use super::Api;
 use super::caller::Caller;
 use super::fields::{Field, Fields, Query};
 use super::problem::Problem;
+use super::responses::{Guarded, WithBody};
 use crate::settings::Secret;
 use crate::store::tokens::{Kept, MOST_TOKENS, StoredToken, Whose, digest_of};
 
@@ -49,16 +50,9 @@ pub fn routes() -> OpenApiRouter<Arc<Api>> {
     request_body = NewToken,
     responses(
         (status = 201, description = "The token.", body = TokenWithText),
-        (status = 400, description = "The body cannot be read.", body = Problem, content_type = "application/problem+json"),
-        (status = 401, description = "There is no token, or it is not valid.", body = Problem, content_type = "application/problem+json"),
-        (status = 403, description = "The token is another tenant's than the one named, or not the operator's.", body = Problem, content_type = "application/problem+json"),
         (status = 409, description = "There are 1,000 tokens already.", body = Problem, content_type = "application/problem+json"),
-        (status = 413, description = "The body is too large.", body = Problem, content_type = "application/problem+json"),
-        (status = 415, description = "The body is not said to be JSON.", body = Problem, content_type = "application/problem+json"),
-        (status = 422, description = "Fields are wrong; `errors` lists all of them.", body = Problem, content_type = "application/problem+json"),
-        (status = 429, description = "Too many failed authentications; see `Retry-After`.", body = Problem, content_type = "application/problem+json"),
-        (status = 500, description = "Something went wrong.", body = Problem, content_type = "application/problem+json"),
-        (status = 503, description = "Redis is away, or Pombo is at its limits; see `Retry-After`.", body = Problem, content_type = "application/problem+json"),
+        WithBody,
+        Guarded,
     )
 )]
 pub async fn create(
@@ -109,12 +103,8 @@ pub async fn create(
     ),
     responses(
         (status = 200, description = "The tokens.", body = Vec<ListedToken>),
-        (status = 401, description = "There is no token, or it is not valid.", body = Problem, content_type = "application/problem+json"),
-        (status = 403, description = "The token is another tenant's than the one named.", body = Problem, content_type = "application/problem+json"),
         (status = 422, description = "Parameters are wrong; `errors` lists all of them.", body = Problem, content_type = "application/problem+json"),
-        (status = 429, description = "Too many failed authentications; see `Retry-After`.", body = Problem, content_type = "application/problem+json"),
-        (status = 500, description = "Something went wrong.", body = Problem, content_type = "application/problem+json"),
-        (status = 503, description = "Redis is away, or Pombo is at its limits; see `Retry-After`.", body = Problem, content_type = "application/problem+json"),
+        Guarded,
     )
 )]
 pub async fn list(
@@ -139,19 +129,12 @@ pub async fn list(
     path = "/tokens/regenerate",
     operation_id = "regenerateTokens",
     tag = "Tokens",
-    request_body(content = Option<RegenerateTokens>),
+    request_body = Option<RegenerateTokens>,
     responses(
         (status = 201, description = "The new token.", body = TokenWithText),
-        (status = 400, description = "The body cannot be read.", body = Problem, content_type = "application/problem+json"),
-        (status = 401, description = "There is no token, or it is not valid.", body = Problem, content_type = "application/problem+json"),
-        (status = 403, description = "The token is another tenant's than the one named.", body = Problem, content_type = "application/problem+json"),
         (status = 409, description = "There are 1,000 tokens already, and all of them would be kept for the grace.", body = Problem, content_type = "application/problem+json"),
-        (status = 413, description = "The body is too large.", body = Problem, content_type = "application/problem+json"),
-        (status = 415, description = "The body is not said to be JSON.", body = Problem, content_type = "application/problem+json"),
-        (status = 422, description = "Fields are wrong; `errors` lists all of them.", body = Problem, content_type = "application/problem+json"),
-        (status = 429, description = "Too many failed authentications; see `Retry-After`.", body = Problem, content_type = "application/problem+json"),
-        (status = 500, description = "Something went wrong.", body = Problem, content_type = "application/problem+json"),
-        (status = 503, description = "Redis is away, or Pombo is at its limits; see `Retry-After`.", body = Problem, content_type = "application/problem+json"),
+        WithBody,
+        Guarded,
     )
 )]
 pub async fn regenerate(
@@ -192,11 +175,8 @@ pub async fn regenerate(
     params(("tokenId" = String, Path, description = "The token's id.", example = "tok_9yTqGg7bqk0H4rK1mYx2Zw")),
     responses(
         (status = 204, description = "It is not accepted any more."),
-        (status = 401, description = "There is no token, or it is not valid.", body = Problem, content_type = "application/problem+json"),
         (status = 404, description = "There is no such token, or it is another tenant's.", body = Problem, content_type = "application/problem+json"),
-        (status = 429, description = "Too many failed authentications; see `Retry-After`.", body = Problem, content_type = "application/problem+json"),
-        (status = 500, description = "Something went wrong.", body = Problem, content_type = "application/problem+json"),
-        (status = 503, description = "Redis is away, or Pombo is at its limits; see `Retry-After`.", body = Problem, content_type = "application/problem+json"),
+        Guarded,
     )
 )]
 pub async fn remove(

@@ -117,6 +117,17 @@ pub enum HttpClientError {
     Resolver(String),
 }
 
+/// How other clients of the daemon speak TLS: they trust the system's roots and those of `extra_ca` (PEM).
+///
+/// # Errors
+///
+/// The extra certificates are no use.
+pub(crate) fn tls_config(extra_ca: Option<&Path>) -> Result<rustls::ClientConfig, HttpClientError> {
+    let mut config = (*tls::config(extra_ca)?).clone();
+    config.alpn_protocols.clear();
+    Ok(config)
+}
+
 /// The delivery client. Cheap to clone; clones share their connections.
 #[derive(Clone)]
 pub struct HttpClient {

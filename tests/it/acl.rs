@@ -3,11 +3,12 @@
 use pombo::clock::Clock;
 use pombo::event::EntryId;
 use pombo::store::notices::Notice;
+use pombo::store::tokens::{Kept, StoredToken, Whose, digest_of};
 use pombo::webhook::{Ordering, RateLimit};
 use redis::Value;
 
 use crate::readme;
-use crate::support::pombo::Config;
+use crate::support::pombo::{Config, Webhooks};
 use crate::support::receiver::{Receiver, Step};
 use crate::support::redis::Redis;
 use crate::support::wait::until;
@@ -37,6 +38,25 @@ fn settings(redis: &Redis, elsewhere: &Redis) -> Config {
          username = \"pombo\"\npassword = \"{PASSWORD}\"\n",
         elsewhere.url()
     ))
+}
+
+/// What the API and the command line do with tokens.
+async fn tokens(webhooks: &Webhooks) {
+    webhooks.tenant_token("acme").await;
+    let store = webhooks.store();
+    let clock = Clock::system();
+    for grace_ms in [Some(60_000), None] {
+        let (text, token) = StoredToken::generate(&clock, Some("acme".into()), "new".into(), None);
+        let ends_ms = grace_ms.map(|ms| clock.unix_ms() + ms);
+        let digest = digest_of(&text);
+        let replaced = store.replace_tokens(&digest, &token, ends_ms);
+        assert_eq!(replaced.await.expect("an answer"), Kept::Yes);
+    }
+    let listed = store.list_tokens(Whose::Tenant("acme")).await;
+    let listed = listed.expect("an answer");
+    assert_eq!(listed.len(), 1);
+    let removed = store.remove_token(&listed[0].id, Some("acme")).await;
+    assert!(removed.expect("an answer"));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -109,6 +129,7 @@ async fn the_acl_rule_of_the_readme_suffices() {
 
     // What the command line does.
     let store = webhooks.store();
+    tokens(&webhooks).await;
     let dead = webhooks.wait_for_dead(&bad, 22).await;
     webhooks.replay(&bad, &dead[0]).await;
     let shard = store.shard_of("bad");

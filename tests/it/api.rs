@@ -1,5 +1,6 @@
 //! The management API, over HTTP.
 
+mod auth;
 mod cli;
 mod deliveries;
 mod docs;

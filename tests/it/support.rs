@@ -5,6 +5,7 @@
 
 pub mod api;
 pub mod dns;
+pub mod jwt;
 pub mod pombo;
 pub mod proxy;
 pub mod receiver;

@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 use serde_json::value::RawValue;
 use utoipa::ToSchema;
+use utoipa::openapi::schema::SchemaType;
+use utoipa::openapi::{Object, ObjectBuilder};
 
 use super::{kept_for, shows_payload};
 use crate::api::Api;
@@ -88,7 +90,7 @@ pub struct Delivery {
     pub status_code: Option<u16>,
     /// The event's payload: JSON byte for byte as the platform wrote it, a text if it is none. Null where it is not kept
     /// (the setting `history.payload`), and in lists where it is larger than 64 KiB; the delivery itself has it whole.
-    #[schema(value_type = serde_json::Value)]
+    #[schema(schema_with = any_payload)]
     pub payload: Option<Box<RawValue>>,
     /// The beginning of the last attempt's answer; null if there was none.
     #[schema(example = "Internal Server Error")]
@@ -118,6 +120,19 @@ pub struct Delivery {
     /// Why it was given up: `exhausted`, `expired`, `gone`, `queue_full` or `not_json`; null unless the status is `FAILED`.
     #[schema(example = "exhausted")]
     pub reason: Option<String>,
+}
+
+/// A payload in the documentation: any JSON. By hand, because the derived schema of any JSON has no example.
+fn any_payload() -> Object {
+    ObjectBuilder::new()
+        .schema_type(SchemaType::AnyValue)
+        .description(Some(
+            "The event's payload: JSON byte for byte as the platform wrote it, a text if it is none. Null where it is not \
+             kept (the setting `history.payload`), and in lists where it is larger than 64 KiB; the delivery itself has it \
+             whole.",
+        ))
+        .examples([serde_json::json!({"name": "Ada"})])
+        .build()
 }
 
 /// A delivery with its attempts.
