@@ -254,7 +254,7 @@ async fn failed_deliveries_are_listed_shown_and_retried_from_the_command_line() 
         "{table}"
     );
     let shown = shell.run(&["delivery", "show", delivery]).await.ok();
-    assert_eq!(shown.matches("answered 500").count(), 2, "{shown}");
+    assert_eq!(shown.matches(", answered 500, ").count(), 2, "{shown}");
     assert!(shown.contains("\"n\": 1.50"), "{shown}");
     let traced = shell.run(&["event", "deliveries", "evt_1"]).await.ok();
     assert!(traced.contains(delivery), "{traced}");
