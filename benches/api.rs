@@ -3,6 +3,8 @@
 //!
 //! `cargo bench --bench api`
 
+#![allow(clippy::disallowed_methods, reason = "it measures time")]
+
 use std::net::SocketAddr;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;

@@ -29,14 +29,10 @@ const TAGS: [(&str, &str); 4] = [
 ];
 
 /// What any operation can answer before its own code runs, or instead of it.
-const GUARDS: [(&str, &str); 5] = [
+const GUARDS: [(&str, &str); 4] = [
     (
         "401",
         "There is no token, or it is not valid, or no longer.",
-    ),
-    (
-        "408",
-        "The request took longer to arrive and be served than `api.request_timeout` allows.",
     ),
     (
         "429",
@@ -48,9 +44,15 @@ const GUARDS: [(&str, &str); 5] = [
     ),
     (
         "503",
-        "Redis is away, or too many requests are at work. `Retry-After` says when to try again.",
+        "Redis is away, it took too long, or too many requests are at work. `Retry-After` says when to try again.",
     ),
 ];
+
+/// What any operation with a body can answer besides.
+const BODY_GUARDS: [(&str, &str); 1] = [(
+    "408",
+    "The body did not arrive within `api.request_timeout`.",
+)];
 
 /// Adds to a document of bare paths all that makes it whole.
 pub(super) fn complete(document: &mut Value, settings: &Settings) {
@@ -177,8 +179,13 @@ fn complete_operation(operation: &mut Value) {
             *schema = parts.swap_remove(0);
         }
     }
+    let of_body: &[_] = match operation.get("requestBody") {
+        Some(_) => &BODY_GUARDS,
+        None => &[],
+    };
     let responses = member(operation, "responses");
-    for (status, description) in GUARDS {
+    for (status, description) in GUARDS.iter().chain(of_body) {
+        let status = *status;
         if responses.get(status).is_none() {
             responses[status] = json!({
                 "description": description,
