@@ -48,7 +48,8 @@ async fn tokens(webhooks: &Webhooks) {
     for grace_ms in [Some(60_000), None] {
         let (text, token) = StoredToken::generate(&clock, Some("acme".into()), "new".into(), None);
         let ends_ms = grace_ms.map(|ms| clock.unix_ms() + ms);
-        let replaced = store.replace_tokens(&digest_of(&text), &token, ends_ms);
+        let digest = digest_of(&text);
+        let replaced = store.replace_tokens(&digest, &token, ends_ms);
         assert_eq!(replaced.await.expect("an answer"), Kept::Yes);
     }
     let listed = store.list_tokens(Whose::Tenant("acme")).await;
