@@ -146,7 +146,7 @@ require_component() {
     done
 }
 
-# interop_setup: installs what tests/it/interop needs into target/interop, again only when its pinned versions change.
+# interop_setup: installs what tests/it/interop and tests/it/api need into target/interop, again only when its pinned versions change.
 interop_setup() {
     local from=$POMBO_ROOT/tests/it/interop
     local into=$POMBO_ROOT/target/interop

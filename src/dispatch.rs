@@ -320,34 +320,6 @@ impl Dispatch {
         Some(handle)
     }
 
-    /// The rate limiter of a webhook, which outlives its lanes.
-    fn limiter(&self, to: &Registered) -> Option<Arc<Limiter>> {
-        let mut limiters = self.limiters.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(limit) = &to.webhook.spec.rate_limit else {
-            limiters.remove(&to.uid);
-            return None;
-        };
-        if let Some(limiter) = limiters.get(&to.uid)
-            && limiter.limit() == limit
-        {
-            return Some(limiter.clone());
-        }
-        // Another owner may have spent the burst just before the shard came here; a limit that was changed starts dry
-        // too, or a tenant could spend a burst with every change.
-        let day = Duration::from_secs(86_400);
-        let refill = Duration::try_from_secs_f64(f64::from(limit.burst) / limit.per_second)
-            .map_or(day, |refill| refill.min(day));
-        let dry = limiters.contains_key(&to.uid)
-            || self.era.owned(to.shard).is_some_and(|owned| {
-                owned.had_owner
-                    && to.webhook.created_ms <= owned.claimed_ms
-                    && self.clock.monotonic() < owned.claimed_at + refill
-            });
-        let limiter = Arc::new(Limiter::new(*limit, dry, &self.clock));
-        limiters.insert(to.uid.clone(), limiter.clone());
-        Some(limiter)
-    }
-
     /// A lane wants to end. True if it may: nothing came in meanwhile.
     fn end_lane(
         &self,

@@ -17,7 +17,7 @@ pub enum Exit {
     Data,
     /// 66: a file that was given to work on does not exist or cannot be read.
     NoInput,
-    /// 69: Redis, or another service that is needed, cannot be reached or is not fit for use.
+    /// 69: Redis, the API, or another service that is needed, cannot be reached or is not fit for use.
     Unavailable,
     /// 70: a bug: a part of the program ended that should not have.
     Internal,
@@ -68,7 +68,7 @@ impl Exit {
             Exit::Usage => "the command line is wrong",
             Exit::Data => "the data to work on is wrong (an apply file, an event, a request)",
             Exit::NoInput => "a file to work on does not exist or cannot be read",
-            Exit::Unavailable => "Redis cannot be reached, or is not fit for use",
+            Exit::Unavailable => "Redis or the API cannot be reached, or is not fit for use",
             Exit::Internal => "a bug: a part of the program ended that should not have",
             Exit::Busy => "another instance of the same name is running",
             Exit::Config => "the settings are wrong",

@@ -87,6 +87,27 @@ impl SigningKeys {
         }
     }
 
+    /// The value of the header beside the operator's for the schemes with room for one signature only: while a secret
+    /// rotates, that of the older one. `None` where there is no other, and for `Timestamped`.
+    pub fn sign_previous(&self, scheme: Scheme, body: &[u8]) -> Option<String> {
+        let signature = || Some(hex::encode(digest(self.whole.get(1)?, &[body])));
+        match scheme {
+            Scheme::Timestamped => None,
+            Scheme::Sha256 => signature().map(|hex| format!("sha256={hex}")),
+            Scheme::Hex => signature(),
+        }
+    }
+
+    /// Whether more than one secret signs.
+    pub fn rotates(&self) -> bool {
+        self.whole.len() > 1
+    }
+
+    /// Whether there is a secret that Standard Webhooks can sign with.
+    pub fn signs_standard(&self) -> bool {
+        !self.standard.is_empty()
+    }
+
     /// The value of `webhook-signature`: a `v1,<base64 over "<id>.<unix seconds>.<body>">` for each
     /// secret that is base64, with or without `whsec_` before it, with spaces between them. `None` when
     /// no secret is.

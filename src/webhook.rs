@@ -16,7 +16,7 @@ mod validation;
 
 pub use crate::retry::RetryOverride;
 pub use filter::{EventFilter, FilterError};
-pub use validation::{FieldError, is_reserved_header};
+pub use validation::{FieldError, PREVIOUS, is_reserved_header};
 
 #[cfg(test)]
 mod tests;

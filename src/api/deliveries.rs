@@ -37,9 +37,9 @@ use crate::store::deliveries::{
 use crate::webhook::Webhook;
 
 /// Whether `total` is exact, or only what was found within the budget of one request.
-const TOTAL_HEADER: HeaderName = HeaderName::from_static("pombo-total");
+pub(super) const TOTAL_HEADER: HeaderName = HeaderName::from_static("pombo-total");
 /// Whether the page is exact, or only the newest of what was found within that budget.
-const ORDER_HEADER: HeaderName = HeaderName::from_static("pombo-order");
+pub(super) const ORDER_HEADER: HeaderName = HeaderName::from_static("pombo-order");
 /// How far back pages go: `page` times `limit`.
 const MOST_PAGED: usize = 10_000;
 /// Entries that one listing looks at; large ones count for more.

@@ -24,6 +24,7 @@ use tracing::Instrument as _;
 use self::arriving::Arriving;
 use super::ApiError;
 use super::auth::Auth;
+use super::deliveries::{ORDER_HEADER, TOTAL_HEADER};
 use super::problem::{PROBLEM_JSON, Problem};
 use super::tls::Tls;
 use crate::clock::Clock;
@@ -33,8 +34,6 @@ use crate::settings::Settings;
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// A longer id of a request is replaced by one of our own.
 const LONGEST_REQUEST_ID: usize = 128;
-/// Where a total that was not counted to its end is told.
-const TOTAL: HeaderName = HeaderName::from_static("pombo-total");
 /// For how long a browser need not ask again what another origin may do.
 const PREFLIGHT_VALID: Duration = Duration::from_secs(60 * 60);
 /// What is counted for a request whose client hung up before it was answered.
@@ -132,8 +131,9 @@ fn cors(settings: &Settings) -> Option<CorsLayer> {
                 header::LOCATION,
                 header::RETRY_AFTER,
                 REQUEST_ID,
-                TOTAL,
+                TOTAL_HEADER,
                 HeaderName::from_static("idempotency-replayed"),
+                ORDER_HEADER,
             ])
             .max_age(PREFLIGHT_VALID),
     )

@@ -79,7 +79,9 @@ async fn retry_one(api: &Api, webhook: &Webhook, record: &Record) -> Result<bool
         Status::Pending | Status::Success => false,
     };
     if took_hold {
-        api.store.wake_owner(shard, &[webhook.uid.clone()]).await?;
+        api.store
+            .wake_owner(shard, std::slice::from_ref(&webhook.uid))
+            .await?;
     }
     Ok(took_hold)
 }

@@ -207,7 +207,11 @@ fn made(api: &Api, text: &Secret, token: &StoredToken) -> Result<Response, Probl
 fn owner(api: &Api, caller: &Caller, fields: &mut Fields) -> Result<Option<String>, Problem> {
     let named = fields.has(&api.settings.api.tenant_field);
     let tenant = caller.tenant_of_body(api, fields)?;
-    if fields.flag("operator").given() != Some(true) {
+    let operator = fields.flag("operator");
+    if operator == Field::Null {
+        fields.refuse("operator", "is null", "true or false");
+    }
+    if operator.given() != Some(true) {
         return Ok(Some(tenant));
     }
     caller.must_be_operator()?;

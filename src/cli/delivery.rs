@@ -165,7 +165,7 @@ pub async fn run(
             let found = client.ask(Method::GET, Ask::of(&path)).await?;
             match args.api.output {
                 Output::Json => writeln!(out, "{}", found.pretty())?,
-                Output::Table => show::whole(&found.json, out)?,
+                Output::Table => show::whole(&found.json, &found.text, out)?,
             }
             Ok(Exit::Ok)
         }

@@ -148,6 +148,10 @@ async fn play(
     let mut ready = subscribers::prepare(&settings, &store, clock).await?;
     let mut graves = Graves::find(&store, &ready).await?;
 
+    let scheme = match settings.api.tls_certificate_file {
+        Some(_) => "https",
+        None => "http",
+    };
     let daemon = match Daemon::new(settings, clock.clone()) {
         Ok(daemon) => daemon,
         Err(error) => {
@@ -156,11 +160,20 @@ async fn play(
         }
     };
     let metrics = daemon.metrics_address()?;
+    let api = daemon.api_address()?;
+    let api = api.map(|address| format!("{scheme}://{address}"));
     let readiness = daemon.readiness();
     let screen = Arc::new(Screen::new(colours(), stop.clone()));
     let tally = Arc::new(Tally::new(hex::encode(clock.random_bytes::<3>())));
     let serving = subscribers::serve(&mut ready, &screen, &tally, clock, &listening);
-    screen.print(&opening(&screen, args, folder, &changed, metrics, &ready));
+    screen.print(&opening(
+        &screen,
+        args,
+        folder,
+        &changed,
+        (metrics, api),
+        &ready,
+    ));
 
     let daemon_stop = CancellationToken::new();
     // In a task of its own, so that it is polled whatever else waits here; ended with this function at the latest.
@@ -223,7 +236,7 @@ fn opening(
     args: &Args,
     folder: &Folder,
     changed: &[String],
-    metrics: SocketAddr,
+    (metrics, api): (SocketAddr, Option<String>),
     ready: &[Ready],
 ) -> String {
     let program = std::env::args_os().next().unwrap_or_else(|| "pombo".into());
@@ -246,6 +259,9 @@ fn opening(
     for (at, changed) in changed.iter().enumerate() {
         let head = if at == 0 { "settings" } else { "" };
         lines.push(format!("  {head:<12} {changed}"));
+    }
+    if let Some(api) = api {
+        lines.push(format!("  API          {api}/docs"));
     }
     lines.extend([
         format!("  metrics      http://{metrics}/metrics"),

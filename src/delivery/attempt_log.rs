@@ -58,7 +58,12 @@ pub struct AttemptRecord {
     #[serde(rename = "b", default, skip_serializing_if = "String::is_empty")]
     pub answer: String,
     /// What the request's headers can be told from.
-    #[serde(rename = "h", default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        rename = "h",
+        default,
+        skip_serializing_if = "Option::is_none",
+        deserialize_with = "shape_if_readable"
+    )]
     pub shape: Option<RequestShape>,
 }
 
@@ -99,7 +104,8 @@ fn shorten(text: &mut String, bytes: usize) {
 }
 
 /// What of a request's headers is not the same for every webhook, so that they can be shown later without being kept:
-/// `<version>|<e or p>|<signature header>|<1 if Standard Webhooks>|<own headers, by commas>`.
+/// `<version>|<e or p>|<signature header>|<signatures>|<own headers, by commas>`, where `signatures` is the sum of 1 if the
+/// headers of Standard Webhooks were sent, 2 if the older secret's signature was, 4 if `webhook-signature` was not.
 ///
 /// Values of a webhook's own headers are secret and no part of it.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -112,6 +118,10 @@ pub struct RequestShape {
     pub signature_header: String,
     /// Whether the headers of the Standard Webhooks specification were sent as well.
     pub standard_webhooks: bool,
+    /// Whether the older secret's signature was sent in a header of its own, because one rotated.
+    pub previous_signature: bool,
+    /// Whether `webhook-signature` was missing among them, because no secret was fit for it.
+    pub standard_unsigned: bool,
     /// The names of the webhook's own headers.
     pub own_headers: Vec<String>,
 }
@@ -124,7 +134,9 @@ impl fmt::Display for RequestShape {
             self.version,
             if self.envelope { 'e' } else { 'p' },
             self.signature_header,
-            u8::from(self.standard_webhooks),
+            u8::from(self.standard_webhooks)
+                + 2 * u8::from(self.previous_signature)
+                + 4 * u8::from(self.standard_unsigned),
             self.own_headers.join(",")
         )
     }
@@ -139,15 +151,19 @@ impl FromStr for RequestShape {
     type Err = NoShape;
 
     fn from_str(text: &str) -> Result<Self, NoShape> {
-        let parts: Vec<&str> = text.split('|').collect();
-        let [version, body, signature_header, standard, own] = parts[..] else {
+        // The names of headers may hold this sign too, and those of the webhook's own come last.
+        let parts: Vec<&str> = text.splitn(5, '|').collect();
+        let [version, body, signature_header, signatures, own] = parts[..] else {
             return Err(NoShape);
         };
+        let signatures: u8 = signatures.parse().map_err(|_| NoShape)?;
         Ok(RequestShape {
             version: version.to_owned(),
             envelope: body == "e",
             signature_header: signature_header.to_owned(),
-            standard_webhooks: standard == "1",
+            standard_webhooks: signatures & 1 != 0,
+            previous_signature: signatures & 2 != 0,
+            standard_unsigned: signatures & 4 != 0,
             own_headers: own
                 .split(',')
                 .filter(|name| !name.is_empty())
@@ -161,6 +177,14 @@ impl Serialize for RequestShape {
     fn serialize<S: serde::Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
         to.collect_str(self)
     }
+}
+
+/// A shape that cannot be read is left out: it is there to be looked at, and must not keep a delivery from being read.
+fn shape_if_readable<'de, D: serde::Deserializer<'de>>(
+    from: D,
+) -> Result<Option<RequestShape>, D::Error> {
+    let text = Option::<String>::deserialize(from)?;
+    Ok(text.and_then(|text| text.parse().ok()))
 }
 
 impl<'de> Deserialize<'de> for RequestShape {
@@ -213,6 +237,8 @@ mod tests {
                 envelope: true,
                 signature_header: "x-signature".into(),
                 standard_webhooks: true,
+                previous_signature: false,
+                standard_unsigned: false,
                 own_headers: vec!["authorization".into(), "x-team".into()],
             }),
         };
@@ -226,5 +252,27 @@ mod tests {
             serde_json::from_str::<AttemptRecord>(&text).unwrap(),
             record
         );
+    }
+
+    #[test]
+    fn every_shape_reads_back_and_what_is_none_is_refused() {
+        for bits in 0..8 {
+            let shape = RequestShape {
+                version: "0.1.0".into(),
+                envelope: bits % 2 == 0,
+                signature_header: "x-signature".into(),
+                standard_webhooks: bits & 1 != 0,
+                previous_signature: bits & 2 != 0,
+                standard_unsigned: bits & 4 != 0,
+                own_headers: vec!["a|b".into(), "|".into()],
+            };
+            assert_eq!(shape.to_string().parse(), Ok(shape));
+        }
+        for text in ["", "0.1.0|e|x|1", "0.1.0|e|x|yes|", "0.1.0|e|x|y|1|"] {
+            assert_eq!(text.parse::<RequestShape>(), Err(NoShape), "{text}");
+            let record = format!("{{\"n\":1,\"t\":2,\"d\":3,\"h\":{text:?}}}");
+            let record: AttemptRecord = serde_json::from_str(&record).unwrap();
+            assert_eq!((record.number, record.shape), (1, None));
+        }
     }
 }

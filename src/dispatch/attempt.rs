@@ -1,12 +1,15 @@
 //! One attempt, from top to bottom: the request of a delivery is made, signed, sent, and its answer judged.
 
+mod once;
+mod shown;
+
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Uri, header};
 
-use super::http_client::{HttpClient, Post, micros};
+use super::http_client::{HttpClient, Post, Posted, micros};
 use crate::clock::{Clock, rfc3339_ms};
 use crate::delivery::{AttemptRecord, Phases, RequestShape, delivery_id};
 use crate::event::Event;
@@ -16,7 +19,10 @@ use crate::retry::RetryPolicy;
 use crate::settings::Settings;
 use crate::signature::{Scheme, SigningKeys};
 use crate::target::TargetRules;
-use crate::webhook::{BodyMode, Webhook, is_reserved_header};
+use crate::webhook::{BodyMode, PREVIOUS, Webhook, is_reserved_header};
+
+pub use once::{Once, attempt_once};
+pub use shown::shown_headers;
 
 /// What of a webhook's requests never changes, made once for all its attempts.
 pub struct Prepared {
@@ -24,8 +30,11 @@ pub struct Prepared {
     pub uri: Uri,
     headers: HeaderMap,
     keys: SigningKeys,
+    /// When a rotation ends (Unix ms), and what signs from then on. Requests are prepared once and made for days.
+    rotated: Option<(u64, SigningKeys)>,
     scheme: Scheme,
     signature_header: HeaderName,
+    previous_header: HeaderName,
     standard_webhooks: bool,
     body_mode: BodyMode,
     tenant_field: String,
@@ -63,6 +72,31 @@ pub struct Attempted {
 }
 
 impl Attempted {
+    /// What an attempt comes to at a URL that may not be called, if it is one.
+    fn forbidden(prepared: &Prepared, number: u32, started_ms: u64) -> Option<Attempted> {
+        let detail = prepared.forbidden.clone()?;
+        let kind = FailureKind::Forbidden;
+        Some(Attempted {
+            result: AttemptResult::Failure { kind, detail },
+            number,
+            started_ms,
+            duration: Duration::ZERO,
+            phases: Phases::default(),
+            shape: None,
+        })
+    }
+
+    fn of(posted: Posted, prepared: &Prepared, number: u32, started_ms: u64) -> Attempted {
+        Attempted {
+            result: posted.result,
+            number,
+            started_ms,
+            duration: posted.duration,
+            phases: posted.phases,
+            shape: Some(prepared.shape_at(started_ms)),
+        }
+    }
+
     /// The attempt as it is kept.
     pub fn into_record(self) -> AttemptRecord {
         let error = match self.result.outcome(self.started_ms) {
@@ -116,6 +150,10 @@ impl Prepared {
             .map_err(|_| Unusable("its URL is not valid".to_owned()))?;
         let mut headers = HeaderMap::with_capacity(16 + spec.headers.len());
         for (name, value) in &spec.headers {
+            if is_reserved_header(name, &settings.signature.header) {
+                // It was allowed when the webhook was stored; by now Pombo itself sets it.
+                continue;
+            }
             let parsed = (
                 HeaderName::try_from(name.as_str()),
                 HeaderValue::try_from(value.as_str()),
@@ -127,16 +165,16 @@ impl Prepared {
             value.set_sensitive(true);
             headers.insert(header, value);
         }
-        // A header that was allowed when the webhook was stored may be one that Pombo sets itself by now.
-        let own_headers = headers
-            .keys()
-            .map(HeaderName::as_str)
-            .filter(|name| !is_reserved_header(name, &settings.signature.header))
-            .map(str::to_owned)
-            .collect();
+        let own_headers = headers.keys().map(|name| name.as_str().to_owned());
+        let own_headers = own_headers.collect();
         headers.insert(header::USER_AGENT, USER_AGENT);
-        let signature_header = HeaderName::try_from(settings.signature.header.as_str())
-            .map_err(|_| Unusable("the setting signature.header is no header name".to_owned()))?;
+        let header_name = |name: &str| {
+            HeaderName::try_from(name)
+                .map_err(|_| Unusable("the setting signature.header is no header name".to_owned()))
+        };
+        let signature_header = header_name(&settings.signature.header)?;
+        let previous_header = header_name(&format!("{}{PREVIOUS}", settings.signature.header))?;
+        let keys_at = |at_ms| SigningKeys::new(webhook.secrets_at(at_ms));
         let rules = TargetRules::new(settings.targets.allow.clone(), settings.targets.https_only);
         let forbidden = rules
             .check_url(&spec.url)
@@ -149,14 +187,18 @@ impl Prepared {
                 envelope: body_mode == BodyMode::Envelope,
                 signature_header: signature_header.as_str().to_owned(),
                 standard_webhooks: settings.signature.standard_webhooks,
+                previous_signature: false,
+                standard_unsigned: false,
                 own_headers,
             },
             forbidden,
             uri,
             headers,
-            keys: SigningKeys::new(&webhook.secrets),
+            keys: keys_at(0),
+            rotated: webhook.rotation_ends_ms.map(|end| (end, keys_at(end))),
             scheme: spec.signature_scheme.unwrap_or(settings.signature.scheme),
             signature_header,
+            previous_header,
             standard_webhooks: settings.signature.standard_webhooks,
             body_mode,
             tenant_field: settings.delivery.tenant_field.clone(),
@@ -177,9 +219,21 @@ impl Prepared {
         event.payload_is_json || self.body_mode == BodyMode::Payload
     }
 
-    /// What the headers of its requests can be told from.
-    pub fn shape(&self) -> &RequestShape {
-        &self.shape
+    /// What the headers of a request that is made at `at_ms` (Unix ms) can be told from.
+    pub fn shape_at(&self, at_ms: u64) -> RequestShape {
+        let keys = self.keys_at(at_ms);
+        RequestShape {
+            previous_signature: keys.rotates() && self.scheme != Scheme::Timestamped,
+            standard_unsigned: self.standard_webhooks && !keys.signs_standard(),
+            ..self.shape.clone()
+        }
+    }
+
+    fn keys_at(&self, at_ms: u64) -> &SigningKeys {
+        match &self.rotated {
+            Some((end, keys)) if at_ms >= *end => keys,
+            _ => &self.keys,
+        }
     }
 
     /// The body: the platform's bytes, bare or in the envelope, never parsed.
@@ -190,9 +244,9 @@ impl Prepared {
         }
     }
 
-    /// The request of the `attempt`th attempt at `event`, signed for `unix_s`.
-    pub fn request(&self, event: &Event, webhook_id: &str, attempt: u32, unix_s: u64) -> Post {
-        let body = self.body(event);
+    /// The request of the `attempt`th attempt at `event`, signed as of `at_ms` (Unix ms), with the secrets that sign then.
+    pub fn request(&self, event: &Event, webhook_id: &str, attempt: u32, at_ms: u64) -> Post {
+        let (body, keys, unix_s) = (self.body(event), self.keys_at(at_ms), at_ms / 1_000);
         let mut headers = self.headers.clone();
         let content_type = match self.body_mode {
             BodyMode::Envelope => JSON,
@@ -210,12 +264,15 @@ impl Prepared {
         insert(
             &mut headers,
             self.signature_header.clone(),
-            &self.keys.sign(self.scheme, unix_s, &body),
+            &keys.sign(self.scheme, unix_s, &body),
         );
+        if let Some(previous) = keys.sign_previous(self.scheme, &body) {
+            insert(&mut headers, self.previous_header.clone(), &previous);
+        }
         if self.standard_webhooks {
             insert(&mut headers, WEBHOOK_ID, &event.id);
             headers.insert(WEBHOOK_TIMESTAMP, HeaderValue::from(unix_s));
-            if let Some(signature) = self.keys.sign_standard(&event.id, unix_s, &body) {
+            if let Some(signature) = keys.sign_standard(&event.id, unix_s, &body) {
                 insert(&mut headers, WEBHOOK_SIGNATURE, &signature);
             }
         }
@@ -259,7 +316,7 @@ fn quote(body: &mut Vec<u8>, text: &str) {
     let _ = serde_json::to_writer(body, text);
 }
 
-/// Makes one attempt.
+/// Makes one attempt for a lane.
 pub(super) async fn attempt(
     client: Arc<HttpClient>,
     clock: Clock,
@@ -270,33 +327,17 @@ pub(super) async fn attempt(
     number: u32,
 ) -> Attempted {
     let started_ms = clock.unix_ms();
-    if let Some(detail) = prepared.forbidden.clone() {
-        let kind = FailureKind::Forbidden;
-        let result = AttemptResult::Failure { kind, detail };
-        metrics.attempt(result.class(), Duration::ZERO);
-        return Attempted {
-            result,
-            number,
-            started_ms,
-            duration: Duration::ZERO,
-            phases: Phases::default(),
-            shape: None,
-        };
+    if let Some(forbidden) = Attempted::forbidden(&prepared, number, started_ms) {
+        metrics.attempt(forbidden.result.class(), forbidden.duration);
+        return forbidden;
     }
-    let request = prepared.request(&event, &webhook_id, number, started_ms / 1_000);
+    let request = prepared.request(&event, &webhook_id, number, started_ms);
     let posted = client.post(request).await;
     metrics.attempt(posted.result.class(), posted.duration);
     if posted.resent {
         metrics.resends_total.inc();
     }
-    Attempted {
-        result: posted.result,
-        number,
-        started_ms,
-        duration: posted.duration,
-        phases: posted.phases,
-        shape: Some(prepared.shape.clone()),
-    }
+    Attempted::of(posted, &prepared, number, started_ms)
 }
 
 #[cfg(test)]

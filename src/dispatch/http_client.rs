@@ -70,6 +70,29 @@ pub struct Post {
 }
 
 impl Post {
+    /// Every header as the receiver gets it, those that the client adds included, in the order of their names; with what is
+    /// secret in them. Bytes that are not text are replaced.
+    pub fn headers_as_sent(&self) -> Vec<(String, String)> {
+        let own = self.headers.iter().map(|(name, value)| {
+            let value = String::from_utf8_lossy(value.as_bytes()).into_owned();
+            (name.as_str().to_owned(), value)
+        });
+        let mut headers: Vec<(String, String)> = own.collect();
+        headers.push(("content-length".to_owned(), self.body.len().to_string()));
+        if let Some(host) = self.uri.host() {
+            // As HTTP has it: the port where it is not the scheme's own.
+            let secure = self.uri.scheme() == Some(&Scheme::HTTPS);
+            let port = self
+                .uri
+                .port_u16()
+                .filter(|port| *port != if secure { 443 } else { 80 });
+            let host = port.map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"));
+            headers.push(("host".to_owned(), host));
+        }
+        headers.sort();
+        headers
+    }
+
     fn request(&self) -> Request<Full<Bytes>> {
         let mut request = Request::new(Full::new(self.body.clone()));
         *request.method_mut() = Method::POST;

@@ -1,6 +1,7 @@
 //! A webhook's rate limit: at most `burst` + rate × time in any stretch of time, across lanes and hand-overs.
 
 use std::num::NonZeroU32;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use governor::clock::{Clock as GovernorClock, Reference};
@@ -9,7 +10,9 @@ use governor::nanos::Nanos;
 use governor::state::{InMemoryState, NotKeyed};
 use governor::{Quota, RateLimiter};
 
+use super::Dispatch;
 use crate::clock::Clock;
+use crate::registry::Registered;
 use crate::webhook::RateLimit;
 
 /// The daemon's monotonic clock as the `governor` crate wants it.
@@ -98,6 +101,44 @@ impl Limiter {
                 .wait_time_from(Moment(self.clock.monotonic()))
                 .max(Duration::from_micros(1))
         })
+    }
+}
+
+impl Dispatch {
+    /// The rate limiter of a webhook, which outlives its lanes.
+    pub(super) fn limiter(&self, to: &Registered) -> Option<Arc<Limiter>> {
+        let mut limiters = self.limiters.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(limit) = &to.webhook.spec.rate_limit else {
+            limiters.remove(&to.uid);
+            return None;
+        };
+        if let Some(limiter) = limiters.get(&to.uid)
+            && limiter.limit() == limit
+        {
+            return Some(limiter.clone());
+        }
+        // Another owner may have spent the burst just before the shard came here; a limit that was changed starts dry
+        // too, or a tenant could spend a burst with every change.
+        let day = Duration::from_secs(86_400);
+        let refill = Duration::try_from_secs_f64(f64::from(limit.burst) / limit.per_second)
+            .map_or(day, |refill| refill.min(day));
+        let dry = limiters.contains_key(&to.uid)
+            || self.era.owned(to.shard).is_some_and(|owned| {
+                owned.had_owner
+                    && to.webhook.created_ms <= owned.claimed_ms
+                    && self.clock.monotonic() < owned.claimed_at + refill
+            });
+        let limiter = Arc::new(Limiter::new(*limit, dry, &self.clock));
+        limiters.insert(to.uid.clone(), limiter.clone());
+        Some(limiter)
+    }
+
+    /// A token of the webhook's own rate limit, for an attempt outside of its lane; or how long to wait for one. `None`
+    /// where there is nothing to ask for: the webhook has no limit, is not known, or belongs to another daemon.
+    pub fn test_token(&self, webhook_id: &str) -> Option<Result<(), Duration>> {
+        let registered = self.registry.by_id(webhook_id)?;
+        self.era.owned(registered.shard)?;
+        Some(self.limiter(&registered)?.take())
     }
 }
 

@@ -3,11 +3,12 @@
 //! Removals are truths and are tried until they are done. The records of the history are written in the same pipeline, as
 //! best it can be done: none is waited for, and what cannot be written is lost and counted.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 
 use super::Dispatch;
 use super::attempt::Attempted;
@@ -31,6 +32,8 @@ const PAUSE: Duration = Duration::from_millis(100);
 /// Most records that may wait to be written while Redis is away, and their bytes.
 const MOST_RECORDS: usize = 20_000;
 const MOST_RECORD_BYTES: usize = 32 * 1024 * 1024;
+/// For how long no record is made after one was refused: what a full Redis has room for belongs to deliveries.
+const AFTER_REFUSAL: Duration = Duration::from_secs(2);
 /// What writing the last records down may take when the daemon stops.
 const RECORDS_WITHIN: Duration = Duration::from_secs(1);
 
@@ -52,6 +55,9 @@ pub(super) struct Record {
 pub(super) struct Records {
     waiting: AtomicUsize,
     bytes: AtomicUsize,
+    /// Whether `refused_until` must be asked.
+    refused: AtomicBool,
+    refused_until: Mutex<Option<Instant>>,
     metrics: Arc<Metrics>,
     state: StateLog,
 }
@@ -67,6 +73,8 @@ impl Records {
         Arc::new(Records {
             waiting: AtomicUsize::new(0),
             bytes: AtomicUsize::new(0),
+            refused: AtomicBool::new(false),
+            refused_until: Mutex::default(),
             metrics,
             state: StateLog::new("the history of deliveries"),
         })
@@ -80,6 +88,10 @@ impl Records {
             self.lost(1, "dropped", "too many records wait to be written");
             return None;
         }
+        if self.is_refused() {
+            self.lost(1, "refused", "Redis refused the last ones");
+            return None;
+        }
         let finished = make();
         let bytes = finished.size();
         self.waiting.fetch_add(1, Ordering::AcqRel);
@@ -89,6 +101,28 @@ impl Records {
             finished,
             room: Room { records, bytes },
         })
+    }
+
+    fn refused_until(&self) -> MutexGuard<'_, Option<Instant>> {
+        let until = self.refused_until.lock();
+        until.unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn is_refused(&self) -> bool {
+        if !self.refused.load(Ordering::Acquire) {
+            return false;
+        }
+        let refused = self.refused_until().is_some_and(|end| Instant::now() < end);
+        if !refused {
+            self.refused.store(false, Ordering::Release);
+        }
+        refused
+    }
+
+    /// Redis refused to write records down: for a while none are made.
+    fn refuse(&self) {
+        *self.refused_until() = Some(Instant::now() + AFTER_REFUSAL);
+        self.refused.store(true, Ordering::Release);
     }
 
     /// How many records wait to be written.
@@ -261,6 +295,10 @@ async fn write(
             .settle(&batch.removals, &mut batch.finished, era.generation)
             .await;
         match &done.lost_to {
+            Some(error @ StoreError::Refused { .. }) => {
+                records.refuse();
+                records.lost(done.lost, "refused", error);
+            }
             Some(error) => records.lost(done.lost, "lost", error),
             None if batch.finished.len() < sending => {
                 records.state.well();
@@ -297,6 +335,16 @@ mod tests {
     use super::*;
     use crate::clock::Clock;
     use crate::settings::Settings;
+
+    #[test]
+    fn what_a_full_redis_has_room_for_is_left_to_deliveries_for_a_while() {
+        let records = Records::new(Metrics::new());
+        assert!(!records.is_refused());
+        records.refuse();
+        assert!(records.is_refused());
+        *records.refused_until() = Some(Instant::now());
+        assert!(!records.is_refused() && !records.refused.load(Ordering::Acquire));
+    }
 
     #[test]
     fn records_that_cannot_be_written_are_bounded_and_what_has_no_room_is_counted() {

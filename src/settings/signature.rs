@@ -60,6 +60,10 @@ fn check_header(text: &str) -> Result<(), String> {
     if reserved {
         return Err("is a header that every delivery uses for another purpose".into());
     }
+    // The records of attempts are parted by it.
+    if name.contains('|') {
+        return Err("has a \"|\" in it".into());
+    }
     if name.len() > 100 {
         return Err(format!("is {} bytes long, above 100", name.len()));
     }

@@ -1,5 +1,6 @@
 mod combination_tests;
 mod layer_tests;
+mod profile_tests;
 mod property_tests;
 mod refusal_tests;
 mod secret_tests;

@@ -56,6 +56,15 @@ fn while_a_secret_rotates_both_sign_and_either_verifies() {
         check(Scheme::Sha256, &["old"], &header, b"body"),
         Err(VerifyError::Mismatch)
     );
+    for scheme in [Scheme::Sha256, Scheme::Hex] {
+        let previous = SigningKeys::new(&rotating).sign_previous(scheme, b"body");
+        let previous = previous.expect("an older secret");
+        assert_eq!(check(scheme, &["old"], &previous, b"body"), Ok(()));
+        let alone = SigningKeys::new(&rotating[..1]);
+        assert!(!alone.rotates() && alone.sign_previous(scheme, b"body").is_none());
+    }
+    let keys = SigningKeys::new(&rotating);
+    assert!(keys.rotates() && keys.sign_previous(Scheme::Timestamped, b"body").is_none());
 }
 
 #[test]

@@ -56,6 +56,17 @@ pub struct Parked {
     pub cursor: EntryId,
 }
 
+/// What makes a parked lane have work.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Work {
+    /// Any entry, when it is due.
+    Any,
+    /// The head of a queue whose order is kept, when it is due: this entry, or the first one.
+    Head(Option<EntryId>),
+    /// Nothing: the webhook is paused.
+    Paused,
+}
+
 /// A stretch of a queue.
 #[derive(Debug, Default)]
 pub struct Window {
@@ -445,8 +456,7 @@ impl Store {
         written(&reply, shard)
     }
 
-    /// PARK: the lane, of a webhook that may be `paused` and may be `fifo`, sleeps. Returns when it has work next (Unix ms),
-    /// `None` for never.
+    /// PARK: the lane sleeps. Returns when it has work next (Unix ms), `None` for never.
     ///
     /// # Errors
     ///
@@ -455,7 +465,7 @@ impl Store {
         &self,
         lane: &LaneKeys,
         parked: Parked,
-        (paused, fifo): (bool, bool),
+        work: Work,
         now_ms: u64,
         generation: u64,
     ) -> Result<Option<u64>, StoreError> {
@@ -473,12 +483,15 @@ impl Store {
             .arg(parked.cursor.to_string())
             .number(parked.hold_ms)
             .number(now_ms)
-            .arg(if paused {
-                PAUSED_DUE_MS.to_string()
-            } else {
-                String::new()
+            .arg(match work {
+                Work::Paused => PAUSED_DUE_MS.to_string(),
+                Work::Any | Work::Head(_) => String::new(),
             })
-            .number(u64::from(fifo))
+            .arg(match work {
+                Work::Head(Some(head)) => head.to_string(),
+                Work::Head(None) => "-".to_owned(),
+                Work::Any | Work::Paused => String::new(),
+            })
             .run(&mut self.link().connection_of(generation)?)
             .await?;
         written(&reply, shard)?;

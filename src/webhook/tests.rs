@@ -215,6 +215,7 @@ fn reserved_and_broken_headers_are_refused_and_their_values_never_told() {
         "X-Delivery-Attempt",
         "Webhook-Id",
         "X-Signature",
+        "x-signature-Previous",
         "bad name",
         "",
         "new\nline",

@@ -92,14 +92,21 @@ impl fmt::Display for FieldError {
 
 impl std::error::Error for FieldError {}
 
+/// What the name of the signature's header is followed by where the older secret's signature stands while one rotates.
+pub const PREVIOUS: &str = "-previous";
+
 /// Whether a webhook may not set a header of this name, because Pombo, HTTP, or the signature in
-/// `signature_header` does. Names compare without regard to case.
+/// `signature_header` (and the older secret's beside it) does. Names compare without regard to case.
 pub fn is_reserved_header(name: &str, signature_header: &str) -> bool {
     let lower = name.to_ascii_lowercase();
     RESERVED_HEADERS.contains(&lower.as_str())
         || RESERVED_FAMILIES
             .iter()
             .any(|family| lower.starts_with(family))
+        || lower
+            .strip_suffix(PREVIOUS)
+            .unwrap_or(&lower)
+            .eq_ignore_ascii_case(signature_header)
         || lower.eq_ignore_ascii_case(signature_header)
 }
 
@@ -217,7 +224,7 @@ impl WebhookSpec {
                     field.clone(),
                     "this header is set by Pombo or by HTTP itself",
                     "any other name than content-type, user-agent, host and such, proxy-*, x-event-*, \
-                     x-delivery-*, webhook-* and the signature's",
+                     x-delivery-*, webhook-* and the signature's (with or without -previous)",
                 ));
             }
             if !seen.insert(name.to_ascii_lowercase()) {

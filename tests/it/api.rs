@@ -1,6 +1,7 @@
 //! The management API, over HTTP.
 
 mod auth;
+mod cli;
 mod deliveries;
 mod docs;
 mod guards;

@@ -2,6 +2,7 @@
 
 mod acl;
 mod api;
+mod attempts;
 mod commands;
 mod dead_letters;
 mod delivery;
@@ -18,6 +19,7 @@ mod metrics;
 mod outcomes;
 mod readme;
 mod registry;
+mod rotation;
 mod shutdown;
 mod sources;
 mod support;

@@ -1,5 +1,6 @@
 //! The README keeps its word: its snippets verify, its settings load, its tables are complete.
 
+mod api;
 mod receiver;
 
 use std::collections::BTreeSet;

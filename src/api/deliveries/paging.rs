@@ -191,7 +191,7 @@ mod tests {
             ));
         }
         for shelf in &mut shelves {
-            shelf.sort_by(|a, b| b.place.cmp(&a.place));
+            shelf.sort_by_key(|row| std::cmp::Reverse(row.place));
         }
         shelves
     }

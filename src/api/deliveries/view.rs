@@ -5,11 +5,14 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 use serde_json::value::RawValue;
 use utoipa::ToSchema;
+use utoipa::openapi::schema::SchemaType;
+use utoipa::openapi::{Object, ObjectBuilder};
 
 use super::{kept_for, shows_payload};
 use crate::api::Api;
 use crate::clock::rfc3339_ms;
 use crate::delivery::{AttemptLog, AttemptRecord, Phases, delivery_id};
+use crate::dispatch::attempt::shown_headers;
 use crate::event::Event;
 use crate::store::deliveries::{Record, RecordState};
 use crate::webhook::Webhook;
@@ -88,7 +91,7 @@ pub struct Delivery {
     pub status_code: Option<u16>,
     /// The event's payload: JSON byte for byte as the platform wrote it, a text if it is none. Null where it is not kept
     /// (the setting `history.payload`), and in lists where it is larger than 64 KiB; the delivery itself has it whole.
-    #[schema(value_type = serde_json::Value)]
+    #[schema(schema_with = any_payload)]
     pub payload: Option<Box<RawValue>>,
     /// The beginning of the last attempt's answer; null if there was none.
     #[schema(example = "Internal Server Error")]
@@ -118,6 +121,19 @@ pub struct Delivery {
     /// Why it was given up: `exhausted`, `expired`, `gone`, `queue_full` or `not_json`; null unless the status is `FAILED`.
     #[schema(example = "exhausted")]
     pub reason: Option<String>,
+}
+
+/// A payload in the documentation: any JSON. By hand, because the derived schema of any JSON has no example.
+fn any_payload() -> Object {
+    ObjectBuilder::new()
+        .schema_type(SchemaType::AnyValue)
+        .description(Some(
+            "The event's payload: JSON byte for byte as the platform wrote it, a text if it is none. Null where it is not \
+             kept (the setting `history.payload`), and in lists where it is larger than 64 KiB; the delivery itself has it \
+             whole.",
+        ))
+        .examples([serde_json::json!({"name": "Ada"})])
+        .build()
 }
 
 /// A delivery with its attempts.
@@ -211,27 +227,30 @@ impl AttemptPhases {
 }
 
 impl Attempt {
-    fn of(record: &AttemptRecord, event: &Event, delivery_id: &str) -> Attempt {
+    fn of(record: &AttemptRecord, event: &Event, webhook_id: &str) -> Attempt {
         Attempt {
             number: record.number,
             started_at: rfc3339_ms(record.started_ms),
             status_code: record.status,
             duration_ms: whole_ms(record.total_us),
             phases: AttemptPhases::of(&record.phases, record.total_us),
-            request_headers: request_headers(record, event, delivery_id),
+            request_headers: request_headers(record, event, webhook_id),
             response_body: record.status.map(|_| record.answer.clone()),
             error_message: told(&record.error),
         }
     }
 }
 
-/// The headers of an attempt as they were sent, with what is secret masked.
+/// The headers of an attempt as they were sent, with what is secret masked; `None` where there was no request, or nobody saw
+/// how it ended.
 fn request_headers(
-    _record: &AttemptRecord,
-    _event: &Event,
-    _delivery_id: &str,
+    record: &AttemptRecord,
+    event: &Event,
+    webhook_id: &str,
 ) -> Option<BTreeMap<String, String>> {
-    None
+    let shape = record.shape.as_ref()?;
+    let headers = shown_headers(shape, event, webhook_id, record.number, record.started_ms);
+    Some(headers.into_iter().collect())
 }
 
 fn json(text: &str) -> Option<Box<RawValue>> {
@@ -346,7 +365,7 @@ impl DeliveryDetail {
             attempts: log
                 .records()
                 .iter()
-                .map(|attempt| Attempt::of(attempt, event, &delivery.id))
+                .map(|attempt| Attempt::of(attempt, event, &delivery.webhook_id))
                 .collect(),
             delivery,
         }

@@ -32,11 +32,7 @@ pub(super) fn adapt(document: &mut Value, settings: &Settings) {
 /// Replaces the tenant's field wherever it is named: as a property, a parameter, and within texts.
 fn rename(value: &mut Value, to: &str) {
     match value {
-        Value::String(text) => {
-            if text.contains(TENANT_FIELD) {
-                *text = replace_word(text, TENANT_FIELD, to);
-            }
-        }
+        Value::String(text) => *text = replace_word(text, TENANT_FIELD, to),
         Value::Array(items) => items.iter_mut().for_each(|item| rename(item, to)),
         Value::Object(members) => {
             *members = std::mem::take(members)

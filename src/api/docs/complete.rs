@@ -94,6 +94,18 @@ pub(super) fn complete(document: &mut Value, settings: &Settings) {
         // A schema that cannot be written would be missed by the test of the document.
         schemas[name] = serde_json::to_value(schema).unwrap_or_default();
     }
+    // The derive has no word for an example of what can be any JSON.
+    for schema in schemas
+        .as_object_mut()
+        .into_iter()
+        .flat_map(Map::values_mut)
+    {
+        if let Some(Value::Object(payload)) = schema.pointer_mut("/properties/payload") {
+            payload
+                .entry("example")
+                .or_insert_with(|| json!({"id": 7, "name": "Ada"}));
+        }
+    }
     for operation in operations(document) {
         complete_operation(operation);
     }
@@ -142,7 +154,7 @@ fn complete_operation(operation: &mut Value) {
             *tag = (*name).into();
         }
     }
-    for parameter in operation["parameters"].as_array_mut().into_iter().flatten() {
+    for parameter in list(operation, "parameters") {
         if parameter["name"] == TENANT_FIELD
             && let Some(parameter) = parameter.as_object_mut()
         {

@@ -26,10 +26,9 @@ use crate::api::path::WebhookId;
 use crate::api::problem::Problem;
 use crate::api::responses::{Guarded, OfWebhook, WithBody};
 use crate::delivery::{Phases, delivery_id, short_digest};
-use crate::dispatch::attempt::Prepared;
+use crate::dispatch::attempt::{Prepared, attempt_once};
 use crate::event::{EntryId, Event};
-use crate::outcome::{AttemptResult, FailureKind, Outcome};
-use crate::target::TargetRules;
+use crate::outcome::{AttemptResult, Outcome};
 use crate::webhook::Webhook;
 
 /// The stream that a test's delivery id is made with: a name that no source can have, as it is empty.
@@ -111,6 +110,7 @@ pub struct TestedRequest {
     #[schema(example = json!({"x-event-type": "webhook.test"}))]
     pub headers: BTreeMap<String, String>,
     /// The body, byte for byte what was signed.
+    #[schema(example = "{\"message\":\"Hello\"}")]
     pub body: String,
 }
 
@@ -156,6 +156,10 @@ pub async fn send(
     let event = event(&api, &webhook, &mut fields);
     fields.finish()?;
     let _turn = turn(&api, &webhook)?;
+    let dispatch = api.dispatch.load_full();
+    if let Some(Err(wait)) = dispatch.and_then(|dispatch| dispatch.test_token(&id)) {
+        return Err(later("The webhook's own rate limit is used up.", wait));
+    }
     let result = attempt(&api, &webhook, &event).await?;
     api.answer(StatusCode::OK, &result)
 }
@@ -223,34 +227,21 @@ fn later(detail: &str, wait: Duration) -> Problem {
 
 async fn attempt(api: &Api, webhook: &Webhook, event: &Event) -> Result<TestResult, Problem> {
     let id = &webhook.spec.id;
-    let prepared = Prepared::new(webhook, &api.settings)
+    let mut prepared = Prepared::new(webhook, &api.settings)
         .map_err(|unusable| Problem::conflict(format!("{unusable}.")))?;
-    let started_ms = api.clock.unix_ms();
-    let mut request = prepared.request(event, id, 1, started_ms / 1_000);
     // The caller is to be told of a receiver that hangs, and not only that the request took too long.
     let most = api.settings.api.request_timeout.saturating_sub(MARGIN);
-    request.timeout = request.timeout.min(most);
+    prepared.timeout = prepared.timeout.min(most);
+    let once = attempt_once(&api.http, &api.clock, &prepared, event, id).await;
+    let result = once.attempted.result;
     let sent = TestedRequest {
         url: webhook.spec.url.clone(),
-        headers: shown_headers(&request.headers),
-        body: String::from_utf8_lossy(&request.body).into_owned(),
-    };
-    // Settings may be stricter than when the webhook was stored; addresses are judged by the client.
-    let targets = &api.settings.targets;
-    let rules = TargetRules::new(targets.allow.clone(), targets.https_only);
-    let (result, took, phases) = match rules.check_url(&webhook.spec.url) {
-        Err(error) => {
-            let (kind, detail) = (FailureKind::Forbidden, error.to_string());
-            let result = AttemptResult::Failure { kind, detail };
-            (result, Duration::ZERO, Phases::default())
-        }
-        Ok(_) => {
-            let posted = api.http.post(request).await;
-            (posted.result, posted.duration, posted.phases)
-        }
+        headers: once.headers.into_iter().collect(),
+        body: String::from_utf8_lossy(&prepared.body(event)).into_owned(),
     };
     let delivered = result.outcome(api.clock.unix_ms()) == Outcome::Delivered;
-    let total_ms = took.as_secs_f64() * 1_000.0;
+    let total_ms = once.attempted.duration.as_secs_f64() * 1_000.0;
+    let phases = once.attempted.phases;
     Ok(TestResult {
         delivery_id: delivery_id(id, &event.stream, event.entry_id),
         event: event.event_type.clone(),
@@ -282,15 +273,4 @@ fn shown_phases(phases: Phases, total_ms: f64) -> TestPhases {
         first_byte_ms: millis(phases.first_byte_us),
         total_ms,
     }
-}
-
-/// Headers as they are sent; values of the webhook's own are shown to its owner alone, as the webhook itself is.
-fn shown_headers(headers: &HeaderMap) -> BTreeMap<String, String> {
-    headers
-        .iter()
-        .map(|(name, value)| {
-            let value = String::from_utf8_lossy(value.as_bytes()).into_owned();
-            (name.as_str().to_owned(), value)
-        })
-        .collect()
 }

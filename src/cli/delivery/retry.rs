@@ -255,7 +255,7 @@ fn done(job: &Value) -> u64 {
 fn outcome(job: &Value) -> Exit {
     let failed = job["failed"].as_u64().unwrap_or_default() > 0;
     match job["status"].as_str() {
-        Some("running" | "done" | "finished" | "completed") if !failed => Exit::Ok,
+        Some("running" | "finished") if !failed => Exit::Ok,
         _ => Exit::Failure,
     }
 }

@@ -2,7 +2,9 @@
 
 use std::io::{self, Write};
 
+use serde::Deserialize;
 use serde_json::Value;
+use serde_json::value::RawValue;
 
 use crate::cli::pretty::{body_lines, escape_line};
 use crate::cli::table::{Table, field};
@@ -80,8 +82,15 @@ pub fn list(deliveries: &Value, out: &mut dyn Write) -> io::Result<bool> {
     Ok(!table.is_empty())
 }
 
-/// Prints all that is known of a delivery.
-pub fn whole(delivery: &Value, out: &mut dyn Write) -> io::Result<()> {
+/// The payload of a delivery, token by token as the API wrote it: a number keeps its digits.
+#[derive(Default, Deserialize)]
+struct Verbatim<'a> {
+    #[serde(borrow)]
+    payload: Option<&'a RawValue>,
+}
+
+/// Prints all that is known of a delivery; `as_it_came` is the same, unread.
+pub fn whole(delivery: &Value, as_it_came: &str, out: &mut dyn Write) -> io::Result<()> {
     for (head, name) in [
         ("delivery", "id"),
         ("webhook", "webhookId"),
@@ -100,11 +109,18 @@ pub fn whole(delivery: &Value, out: &mut dyn Write) -> io::Result<()> {
         }
     }
     field(out, "tries", &number(&delivery["attemptCount"]))?;
-    match &delivery["payload"] {
-        Value::Null => field(out, "payload", "(not kept)")?,
-        payload => {
+    let verbatim: Verbatim<'_> = serde_json::from_str(as_it_came).unwrap_or_default();
+    match (&delivery["payload"], verbatim.payload) {
+        (Value::Null, _) | (_, None) => field(out, "payload", "(not kept)")?,
+        (payload @ Value::String(_), _) => {
             field(out, "payload", "")?;
             body(payload, out)?;
+        }
+        (_, Some(payload)) => {
+            field(out, "payload", "")?;
+            for line in body_lines(payload.get().as_bytes(), SHOWN_BODY) {
+                writeln!(out, "{line}")?;
+            }
         }
     }
     for attempt in delivery["attempts"].as_array().into_iter().flatten() {
@@ -186,7 +202,7 @@ mod tests {
                 "durationMs": 12, "phases": {"dnsMs": 0.4, "connectMs": 1, "tlsMs": null, "firstByteMs": 10},
                 "requestHeaders": {"x-signature": "***"}, "responseBody": "ok"}],
         });
-        let text = printed(|out| whole(&delivery, out).unwrap());
+        let text = printed(|out| whole(&delivery, &delivery.to_string(), out).unwrap());
         for line in [
             "try              1 2026-03-13T12:00:00.000Z, answered 200, 12 ms (dns 0.4 ms, connect 1 ms, first byte 10 ms)",
             "  x-signature: ***",

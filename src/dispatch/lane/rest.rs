@@ -4,10 +4,12 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::{Home, LINGER, Lane, NAP, RECHECK, STORE_AGAIN, TAKEN_IN_FLIGHT, TAKEN_UNSTARTED};
+use super::{
+    Held, Home, LINGER, Lane, NAP, RECHECK, STORE_AGAIN, TAKEN_IN_FLIGHT, TAKEN_UNSTARTED,
+};
 use crate::event::EntryId;
 use crate::metrics::Metrics;
-use crate::store::lane::Parked;
+use crate::store::lane::{Parked, Work};
 
 /// The shortest time for which a lane waits for something that is late already.
 const SOON: Duration = Duration::from_millis(1);
@@ -143,13 +145,24 @@ impl Lane {
                 hold_ms: self.hold_ms,
                 cursor,
             };
-            let kind = (self.paused, self.fifo);
+            let work = match self.ready.front() {
+                _ if self.paused => Work::Paused,
+                _ if !self.fifo => Work::Any,
+                Some((
+                    Held {
+                        home: Home::Queue(head),
+                        ..
+                    },
+                    _,
+                )) => Work::Head(Some(*head)),
+                _ => Work::Head(None),
+            };
             let now_ms = self.dispatch.clock.unix_ms();
             let generation = self.dispatch.era.generation;
             match self
                 .dispatch
                 .store
-                .park(&self.keys, parked, kind, now_ms, generation)
+                .park(&self.keys, parked, work, now_ms, generation)
                 .await
             {
                 Ok(next) => due = next,

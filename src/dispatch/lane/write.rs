@@ -119,7 +119,7 @@ impl Lane {
             started_ms,
             error: UNSEEN.to_owned(),
             total_us: now_ms.saturating_sub(started_ms) * 1_000,
-            shape: Some(flight.prepared.shape().clone()),
+            shape: Some(flight.prepared.shape_at(started_ms)),
             ..AttemptRecord::default()
         });
         let storing = [Storing {

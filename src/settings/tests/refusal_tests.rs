@@ -157,6 +157,7 @@ fn wrong_types_and_ranges_are_refused_with_what_is_allowed() {
             "for another purpose",
             "x-signature",
         ),
+        ("[signature]\nheader = \"x|y\"", "in it", "x-signature"),
         (
             "[signature]\nheader = \"content-type\"",
             "for another purpose",

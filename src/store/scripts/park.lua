@@ -6,7 +6,8 @@
 -- ARGV   1 this daemon's owner value  2 uid  3 cursor: all entries up to it are scheduled or gone
 --        4 hold: nothing may be sent before (Unix ms; 0 = none)  5 now (Unix ms)
 --        6 due time of a paused webhook ('' = not paused)
---        7 '1' for a lane that keeps the order: its first entry alone says when there is work
+--        7 '' or, for a lane that keeps the order, the entry that alone says when there is work: its head, or '-' for the
+--          queue's first one. Where its head is not the first, what stands before cannot be read.
 -- RETURN 'FENCED' and nothing changed, or when the lane has work next (Unix ms), -1 for never.
 if redis.call('GET', KEYS[1]) ~= ARGV[1] then
   return 'FENCED'
@@ -32,8 +33,11 @@ if ARGV[6] ~= '' then
   return tonumber(ARGV[6])
 end
 local due
-if ARGV[7] == '1' then
-  local head = redis.call('XRANGE', KEYS[2], '-', '+', 'COUNT', 1)[1][1]
+if ARGV[7] ~= '' then
+  local head = ARGV[7]
+  if head == '-' then
+    head = redis.call('XRANGE', KEYS[2], '-', '+', 'COUNT', 1)[1][1]
+  end
   due = tonumber(redis.call('ZSCORE', KEYS[3], head) or now)
 elseif #redis.call('XRANGE', KEYS[2], '(' .. ARGV[3], '+', 'COUNT', 1) > 0 then
   due = now

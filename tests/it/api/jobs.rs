@@ -35,7 +35,7 @@ async fn thousands_of_failed_deliveries_are_retried_while_new_ones_fail() {
         _ => Step::status(200),
     })
     .await;
-    let webhook = place.world.webhooks.all("w", &receiver.url("/")).await;
+    let webhook = place.active("w", &receiver.url("/")).await;
     let api = place.tenant("default").await;
     place.dead_many(&webhook, "a.b", 5_000).await;
 

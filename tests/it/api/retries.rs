@@ -19,7 +19,7 @@ async fn a_customer_mends_its_receiver_and_retries_a_failed_delivery() {
         _ => Step::status(200),
     })
     .await;
-    let webhook = place.world.webhooks.all("w", &receiver.url("/")).await;
+    let webhook = place.active("w", &receiver.url("/")).await;
     place.world.redis.event("e1", "a.b", r#"{"n":1}"#).await;
     let dead = place.world.webhooks.wait_for_dead(&webhook, 1).await;
     let id = dead[0].ending.delivery_id.clone();
@@ -61,7 +61,7 @@ async fn a_delivery_that_waits_an_hour_for_its_retry_is_hastened() {
         _ => Step::status(200),
     })
     .await;
-    let _webhook = place.world.webhooks.all("w", &receiver.url("/")).await;
+    let _webhook = place.active("w", &receiver.url("/")).await;
     place.world.redis.event("e1", "a.b", "1").await;
     let api = place.tenant("default").await;
     let page = until(

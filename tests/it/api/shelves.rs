@@ -160,6 +160,16 @@ impl Place {
         make.await
     }
 
+    /// A webhook of the tenant `default` that gets every event from now on.
+    pub async fn active(&self, id: &str, url: &str) -> Webhook {
+        let webhook = self.world.webhooks.all(id, url).await;
+        let active = [("state", "active")];
+        self.pombo
+            .wait_for_metric("pombo_webhooks", &active, |count| count == 1.0)
+            .await;
+        webhook
+    }
+
     pub fn shard(&self, webhook: &Webhook) -> u16 {
         self.world.webhooks.store().shard_of(&webhook.spec.id)
     }

@@ -2,7 +2,7 @@
 
 use pombo::event::EntryId;
 use pombo::store::dead::Buried;
-use pombo::store::lane::{Parked, Written};
+use pombo::store::lane::{Parked, Work, Written};
 use pombo::store::ownership::Beat;
 use pombo::store::queue::{Enqueue, Removal};
 use pombo::store::source::SourceStream;
@@ -128,7 +128,7 @@ async fn a_full_redis_still_schedules_buries_removes_acknowledges_and_changes_ha
         cursor: EntryId::MIN,
     };
     let park = store
-        .park(&bench.lane, parked, (false, false), now_ms, generation)
+        .park(&bench.lane, parked, Work::Any, now_ms, generation)
         .await;
     assert_eq!(park.expect("room"), None);
 

@@ -3,7 +3,7 @@
 use pombo::event::EntryId;
 use pombo::store::StoreError;
 use pombo::store::dead::{Buried, Dropped};
-use pombo::store::lane::{PAUSED_DUE_MS, Parked, Written};
+use pombo::store::lane::{PAUSED_DUE_MS, Parked, Work, Written};
 use pombo::store::retry::Hastened;
 
 use super::{Bench, LATER, SHARD, UID, caps, ending, event, lane, storing, tries};
@@ -262,14 +262,15 @@ async fn hasten_moves_a_schedule_forward_and_makes_none() {
 async fn a_lane_that_keeps_the_order_parks_until_its_first_entry_is_due() {
     let bench = Bench::new().await;
     let (store, generation) = (bench.store(), bench.generation());
-    let park = async |hold_ms| {
+    let park_by = async |work, hold_ms| {
         let parked = Parked {
             hold_ms,
             cursor: EntryId::MIN,
         };
-        let park = store.park(&bench.lane, parked, (false, true), 1_000, generation);
+        let park = store.park(&bench.lane, parked, work, 1_000, generation);
         park.await.expect("ok")
     };
+    let park = async |hold_ms| park_by(Work::Head(None), hold_ms).await;
     let ids = bench.enqueue(&["e0", "e1"], LATER).await;
     assert_eq!(park(0).await, Some(1_000), "it can be sent");
     let schedule = async |id, due_ms| {
@@ -280,6 +281,8 @@ async fn a_lane_that_keeps_the_order_parks_until_its_first_entry_is_due() {
     schedule(ids[0], LATER).await;
     schedule(ids[1], 2_000).await;
     assert_eq!(park(0).await, Some(LATER), "what is behind it waits for it");
+    let beyond = park_by(Work::Head(Some(ids[1])), 0).await;
+    assert_eq!(beyond, Some(2_000), "unless the first one cannot be read");
     let parked = store.parked(&bench.lane).await.expect("ok");
     assert_eq!(
         parked.hold_ms, 0,
@@ -295,30 +298,32 @@ async fn a_lane_that_keeps_the_order_parks_until_its_first_entry_is_due() {
 async fn park_reads_when_there_is_work_from_what_is_stored() {
     let bench = Bench::new().await;
     let (store, generation) = (bench.store(), bench.generation());
-    let park = async |owner: &str, cursor, hold_ms, paused| {
+    let park = async |owner: &str, cursor, hold_ms, work| {
         let parked = Parked { hold_ms, cursor };
         store
-            .park(&lane(owner), parked, (paused, false), 1_000, generation)
+            .park(&lane(owner), parked, work, 1_000, generation)
             .await
     };
-    let fenced = park("other:1", EntryId::MIN, 0, false).await;
+    let fenced = park("other:1", EntryId::MIN, 0, Work::Any).await;
     assert!(matches!(fenced, Err(StoreError::Fenced { .. })));
 
     // Nothing at all: nothing stays behind.
     assert_eq!(
-        park(super::ME, EntryId::MIN, 0, false).await.expect("ok"),
+        park(super::ME, EntryId::MIN, 0, Work::Any)
+            .await
+            .expect("ok"),
         None
     );
     assert!(bench.due().await.is_none() && !bench.exists("lane:w-uid").await);
 
     let ids = bench.enqueue(&["e0", "e1"], LATER).await;
     assert_eq!(
-        park(super::ME, ids[0], 0, false).await.expect("ok"),
+        park(super::ME, ids[0], 0, Work::Any).await.expect("ok"),
         Some(1_000),
         "an entry after the cursor is work for now"
     );
     assert_eq!(
-        park(super::ME, ids[0], 5_000, false).await.expect("ok"),
+        park(super::ME, ids[0], 5_000, Work::Any).await.expect("ok"),
         Some(5_000)
     );
     assert_eq!(bench.due().await, Some(5_000));
@@ -330,7 +335,7 @@ async fn park_reads_when_there_is_work_from_what_is_stored() {
         scheduled.expect("ok");
     }
     assert_eq!(
-        park(super::ME, ids[1], 0, false).await.expect("ok"),
+        park(super::ME, ids[1], 0, Work::Any).await.expect("ok"),
         Some(LATER)
     );
     assert_eq!(
@@ -341,7 +346,7 @@ async fn park_reads_when_there_is_work_from_what_is_stored() {
         }
     );
     assert_eq!(
-        park(super::ME, ids[1], 0, true).await.expect("ok"),
+        park(super::ME, ids[1], 0, Work::Paused).await.expect("ok"),
         Some(PAUSED_DUE_MS)
     );
     assert_eq!(bench.due().await, Some(PAUSED_DUE_MS), "it stays listed");
@@ -352,7 +357,7 @@ async fn park_reads_when_there_is_work_from_what_is_stored() {
         .run(&format!("ZREM pombo:{{s01}}:retry:w-uid {}", ids[0]))
         .await;
     assert_eq!(
-        park(super::ME, ids[1], 0, false).await.expect("ok"),
+        park(super::ME, ids[1], 0, Work::Any).await.expect("ok"),
         Some(1_000)
     );
     assert_eq!(
@@ -372,13 +377,7 @@ async fn park_keeps_a_hold_for_as_long_as_it_lasts_even_over_an_empty_queue() {
     };
     let next = bench
         .store()
-        .park(
-            &bench.lane,
-            parked,
-            (false, false),
-            now_ms,
-            bench.generation(),
-        )
+        .park(&bench.lane, parked, Work::Any, now_ms, bench.generation())
         .await;
     assert_eq!(next.expect("ok"), None);
     let found = bench.store().parked(&bench.lane).await.expect("ok");

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use pombo::event::EntryId;
 use pombo::store::StoreError;
 use pombo::store::dead::Buried;
-use pombo::store::lane::{Parked, Written};
+use pombo::store::lane::{Parked, Work, Written};
 use pombo::store::queue::Removal;
 use pombo::store::retry::Hastened;
 
@@ -196,7 +196,7 @@ async fn act(bench: &Bench, model: &mut Model, dice: &mut Dice, step: usize) -> 
             let cursor = model.pick(dice).unwrap_or(EntryId::MIN);
             let parked = Parked { hold_ms: 0, cursor };
             match store
-                .park(&lane(actor), parked, (false, false), now_ms, generation)
+                .park(&lane(actor), parked, Work::Any, now_ms, generation)
                 .await
             {
                 Ok(next) => {
