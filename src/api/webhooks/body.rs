@@ -1,4 +1,4 @@
-//! What bodies about webhooks may hold, for the documentation. They are read by [`super::changes`].
+//! What bodies about webhooks may hold, for the documentation. They are read by `changes`.
 
 use std::collections::BTreeMap;
 
