@@ -91,7 +91,7 @@ pub struct Delivery {
     pub status_code: Option<u16>,
     /// The event's payload: JSON byte for byte as the platform wrote it, a text if it is none. Null where it is not kept
     /// (the setting `history.payload`), and in lists where it is larger than 64 KiB; the delivery itself has it whole.
-    #[schema(schema_with = any_payload)]
+    #[schema(schema_with = any_payload, required)]
     pub payload: Option<Box<RawValue>>,
     /// The beginning of the last attempt's answer; null if there was none.
     #[schema(example = "Internal Server Error")]
