@@ -193,6 +193,26 @@ pub async fn run(
             if let Some(secret) = fields::secret_of(args.secret_file.as_deref())? {
                 body["secret"] = secret;
             }
+            // Before anything is sent: who gives the receiver's address as --url would hand it the token.
+            let needed = [
+                ("name", "--name"),
+                ("url", "--target"),
+                ("events", "--event"),
+            ];
+            let missing: Vec<&str> = needed
+                .iter()
+                .filter(|(field, _)| body.get(field).is_none())
+                .map(|(_, option)| *option)
+                .collect();
+            if !missing.is_empty() {
+                return Err(Trouble::new(
+                    Exit::Usage,
+                    format!(
+                        "a webhook needs {} (--target is where its deliveries go, --url where Pombo's API is)",
+                        missing.join(" and ")
+                    ),
+                ));
+            }
             let ask = Ask::of(&["webhooks"]).body(&body);
             let made = client.ask(Method::POST, ask).await?;
             one(&client, &made, &args.api, true, out)

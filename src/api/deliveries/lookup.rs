@@ -144,10 +144,10 @@ pub async fn find(
         api.lookups.forget(wanted_id);
     }
     let _turn = api.lookups.turn(&webhook.spec.tenant).await?;
-    // It can move on between the search and the reading.
+    // It can move on between the search and the reading, and while the shelves are searched one after the other.
     for _ in 0..3 {
         let Some(place) = search(api, webhook, wanted_id).await? else {
-            return Ok(None);
+            continue;
         };
         if let Some(record) = record_at(api, webhook, wanted_id, place, longest_payload).await? {
             api.lookups.remember(wanted_id, place);
