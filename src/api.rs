@@ -76,6 +76,8 @@ pub struct Api {
     pub tests: webhooks::test_delivery::Turns,
     /// Where deliveries were found lately, and whose turn it is to search.
     pub lookups: Lookups,
+    /// Whose turn it is to list webhooks.
+    pub listings: Lookups,
     /// The jobs of this daemon.
     pub jobs: Jobs,
     /// What every request passes first.

@@ -164,6 +164,7 @@ impl Daemon {
                 guards,
                 tests: Default::default(),
                 lookups: api::deliveries::Lookups::default(),
+                listings: api::deliveries::Lookups::default(),
                 jobs: api::jobs::Jobs::default(),
             };
             (listener, Arc::new(api))

@@ -45,6 +45,8 @@ pub struct Store {
     shards: u16,
     /// Most deliveries that a webhook's queue may hold.
     most_queued: u64,
+    /// Bytes of the largest payload that is accepted.
+    longest_payload: usize,
 }
 
 impl Store {
@@ -63,6 +65,7 @@ impl Store {
             keys: Keys::new(&settings.redis.prefix),
             shards: settings.ownership.shards,
             most_queued: settings.queue.max_deliveries,
+            longest_payload: settings.delivery.max_payload,
         })
     }
 
@@ -79,6 +82,12 @@ impl Store {
     /// The number of shards of this Redis.
     pub fn shards(&self) -> u16 {
         self.shards
+    }
+
+    /// How many entries with payloads a script may read at a step: they are a few MiB at most, whatever they hold.
+    pub(crate) fn most_at_a_step(&self) -> u64 {
+        const MOST_BYTES: usize = 4 << 20;
+        (MOST_BYTES / self.longest_payload.max(1)).clamp(1, 256) as u64
     }
 
     /// The shard of a webhook.

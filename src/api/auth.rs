@@ -79,15 +79,6 @@ impl Api {
                 settings.key_header
             )));
         };
-        if let Some(operator) = &settings.operator_token
-            && operator
-                .expose()
-                .as_bytes()
-                .ct_eq(token.expose().as_bytes())
-                .into()
-        {
-            return Ok(Caller::Operator);
-        }
         let peer = peer.map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |Peer(peer)| peer.ip());
         let network = address::network(address::client(peer, headers, &settings.trusted_proxies));
         let digest = digest_of(&token);
@@ -110,6 +101,15 @@ impl Api {
     }
 
     async fn look_up(&self, token: &Secret, digest: &str) -> Result<Option<Caller>, Problem> {
+        if let Some(operator) = &self.settings.api.operator_token
+            && operator
+                .expose()
+                .as_bytes()
+                .ct_eq(token.expose().as_bytes())
+                .into()
+        {
+            return Ok(Some(Caller::Operator));
+        }
         let now_ms = self.clock.unix_ms();
         if token.expose().starts_with(TOKEN_PREFIX) {
             let found = self.store.token_by_digest(digest, now_ms).await?;

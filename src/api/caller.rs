@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use axum::extract::FromRequestParts;
+use axum::http::Uri;
 use axum::http::request::Parts;
 
 use super::fields::{Field, Fields, Query};
@@ -36,15 +37,41 @@ impl Caller {
         }
     }
 
-    /// The tenant that a body is about: the caller's own, or for the operator the one that the body names, `default` if
-    /// it names none. What is wrong is noted in `fields`.
+    /// The tenant that a request with a body is about: the caller's own, or for the operator the one that the body or the
+    /// query names, `default` if neither does. What is wrong with the body is noted in `fields`.
     ///
     /// # Errors
     ///
-    /// 403 when a tenant names another one: its own body told the name, so nothing is given away.
-    pub fn tenant_of_body(&self, api: &Api, fields: &mut Fields) -> Result<String, Problem> {
+    /// 403 when a tenant names another one: its own request told the name, so nothing is given away. 422 for a parameter
+    /// of the query that there is not.
+    pub fn tenant_of_body(
+        &self,
+        api: &Api,
+        fields: &mut Fields,
+        uri: &Uri,
+    ) -> Result<String, Problem> {
+        let named = self.tenant_named(api, fields, uri)?;
+        Ok(named.unwrap_or_else(|| DEFAULT_TENANT.to_owned()))
+    }
+
+    /// The same, `None` where the operator names no tenant.
+    ///
+    /// # Errors
+    ///
+    /// As [`Caller::tenant_of_body`].
+    pub fn tenant_named(
+        &self,
+        api: &Api,
+        fields: &mut Fields,
+        uri: &Uri,
+    ) -> Result<Option<String>, Problem> {
         let name = &api.settings.api.tenant_field;
-        let named = match fields.text_named(name, ALLOWED_TENANT) {
+        let mut query = Query::of(uri);
+        let in_query = query.read(name, ALLOWED_TENANT, |text| {
+            is_tenant(text).then(|| text.to_owned())
+        });
+        query.finish()?;
+        let in_body = match fields.text_named(name, ALLOWED_TENANT) {
             Field::Given(tenant) if is_tenant(&tenant) => Some(tenant),
             Field::Given(_) | Field::Null => {
                 fields.refuse(name, "is no tenant", ALLOWED_TENANT);
@@ -52,8 +79,12 @@ impl Caller {
             }
             Field::Absent => None,
         };
-        self.choose(named)
-            .map(|tenant| tenant.unwrap_or_else(|| DEFAULT_TENANT.to_owned()))
+        if let (Some(one), Some(other)) = (&in_body, &in_query)
+            && one != other
+        {
+            fields.refuse(name, "is another one than in the query", "one tenant");
+        }
+        self.choose(in_body.or(in_query))
     }
 
     /// The tenant that a query is about: the caller's own, or for the operator the one that the query names; `None` is

@@ -25,11 +25,11 @@ pub(super) use self::list::{ORDER_HEADER, TOTAL_HEADER};
 pub use self::lookup::{Lookups, MOST_SEARCHED, find};
 use self::paging::{Goal, Paging};
 pub use self::view::{Attempt, AttemptPhases, Delivery, DeliveryDetail, Status};
-use super::Api;
 use super::caller::Caller;
 use super::fields::Query;
 use super::problem::{PROBLEM_JSON, Problem};
 use super::responses::Guarded;
+use super::{Api, webhooks};
 use crate::delivery::{delivery_id, is_id_byte, webhook_id_of};
 use crate::settings::{HistoryPayload, Settings};
 use crate::store::deliveries::{
@@ -74,9 +74,11 @@ pub(super) async fn webhook_of(
     if id.len() > 64 || !id.bytes().all(is_id_byte) {
         return Err(Problem::not_found(what));
     }
-    let webhook = api.store.webhook(id).await?;
-    let webhook = webhook.filter(|webhook| caller.sees(webhook));
-    webhook.ok_or_else(|| Problem::not_found(what))
+    let found = webhooks::find(api, caller, id).await;
+    found.map_err(|problem| match problem.status {
+        404 => Problem::not_found(what),
+        _ => problem,
+    })
 }
 
 /// A delivery of the caller's by its id, and its webhook; payloads above `longest_payload` bytes are left out.

@@ -250,10 +250,11 @@ async fn limit(State(passage): State<Arc<Passage>>, request: Request, next: Next
                 Problem::unavailable("It took too long. Try again in a moment.").into_response()
             }
         };
+        // What is left of a refused body costs its connection, and keeps nobody else out.
+        drop(place);
         if lingers {
             arrival.drain().await;
         }
-        drop(place);
         response
     };
     match tokio::spawn(work.in_current_span()).await {

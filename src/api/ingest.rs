@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use axum::body::Bytes;
 use axum::extract::State;
-use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri};
 use axum::response::Response;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -144,6 +144,8 @@ pub fn routes() -> OpenApiRouter<Arc<Api>> {
         ("Idempotency-Key" = Option<String>, Header, nullable = false, min_length = 1, max_length = 255, pattern = "^[!-~]+$",
             description = "A text of the caller's choosing, another one for each event.",
             example = "8e03978e-40d5-43e8-bc93-6894a57f9324"),
+        ("tenantId" = Option<String>, Query, nullable = false, min_length = 1, max_length = 256, pattern = "^[!-~]+$", example = "acme",
+            description = "For the operator: the tenant, instead of in the body."),
     ),
     request_body = NewEvent,
     responses(
@@ -159,14 +161,13 @@ pub fn routes() -> OpenApiRouter<Arc<Api>> {
 pub async fn add(
     State(api): State<Arc<Api>>,
     caller: Caller,
+    uri: Uri,
     headers: HeaderMap,
     body: Bytes,
 ) -> Result<Response, Problem> {
     let mut fields = Fields::of_body(&headers, &body)?;
-    // Before the tenant is taken: without one, the operator means whatever the source says.
-    let named = fields.has(&api.settings.api.tenant_field);
-    let tenant = caller.tenant_of_body(&api, &mut fields)?;
-    let tenant = (named || caller != Caller::Operator).then_some(tenant);
+    // Without one, the operator means whatever the source says.
+    let tenant = caller.tenant_named(&api, &mut fields, &uri)?;
     let key = match Key::of(&headers) {
         Ok(key) => key,
         Err(invalid) => {
@@ -380,6 +381,12 @@ fn place(api: &Api, caller: &Caller, fields: &mut Fields) -> Option<(Ingest, Arc
         return None;
     };
     let source: &SourceSettings = &ingest.settings;
+    if source.is_glob() && *caller != Caller::Operator {
+        // Which streams there are, and whose, is for the platform to know.
+        let detail = "the source stands for several streams, and only the operator may add to them";
+        fields.refuse("source", detail, "a source of one stream");
+        return None;
+    }
     let stream = match stream {
         Some(stream) if compose::reads(source, &stream) => stream,
         Some(_) => {

@@ -21,6 +21,7 @@ use super::problem::Problem;
 use super::responses::{Guarded, WithBody};
 use crate::settings::Secret;
 use crate::store::tokens::{Kept, MOST_TOKENS, StoredToken, Whose, digest_of};
+use crate::webhook::DEFAULT_TENANT;
 
 const LONGEST_NAME: usize = 100;
 const NAME: &str = "1 to 100 characters, none of them a control character";
@@ -47,6 +48,10 @@ pub fn routes() -> OpenApiRouter<Arc<Api>> {
     path = "/tokens",
     operation_id = "createToken",
     tag = "Tokens",
+    params(
+        ("tenantId" = Option<String>, Query, nullable = false, min_length = 1, max_length = 256, pattern = "^[!-~]+$", example = "acme",
+            description = "For the operator: the tenant, instead of in the body."),
+    ),
     request_body = NewToken,
     responses(
         (status = 201, description = "The token.", body = TokenWithText),
@@ -58,11 +63,12 @@ pub fn routes() -> OpenApiRouter<Arc<Api>> {
 pub async fn create(
     State(api): State<Arc<Api>>,
     caller: Caller,
+    uri: Uri,
     headers: HeaderMap,
     body: Bytes,
 ) -> Result<Response, Problem> {
     let mut fields = Fields::of_body(&headers, &body)?;
-    let tenant = owner(&api, &caller, &mut fields)?;
+    let tenant = owner(&api, &caller, &mut fields, &uri)?;
     let name = name(&mut fields);
     if name.is_none() && !fields.is_bad("name") {
         fields.refuse("name", "is missing", NAME);
@@ -129,6 +135,10 @@ pub async fn list(
     path = "/tokens/regenerate",
     operation_id = "regenerateTokens",
     tag = "Tokens",
+    params(
+        ("tenantId" = Option<String>, Query, nullable = false, min_length = 1, max_length = 256, pattern = "^[!-~]+$", example = "acme",
+            description = "For the operator: the tenant, instead of in the body."),
+    ),
     request_body = Option<RegenerateTokens>,
     responses(
         (status = 201, description = "The new token.", body = TokenWithText),
@@ -140,18 +150,24 @@ pub async fn list(
 pub async fn regenerate(
     State(api): State<Arc<Api>>,
     caller: Caller,
+    uri: Uri,
     headers: HeaderMap,
     body: Bytes,
 ) -> Result<Response, Problem> {
     let mut fields = Fields::of_body(&headers, &body)?;
-    let tenant = caller.tenant_of_body(&api, &mut fields)?;
+    let tenant = caller.tenant_named(&api, &mut fields, &uri)?;
+    let field = &api.settings.api.tenant_field;
+    if tenant.is_none() && !fields.is_bad(field) {
+        // It ends tokens: nobody's end by an oversight.
+        fields.refuse(field, "is missing", "the tenant whose tokens are replaced");
+    }
     let name = name(&mut fields).unwrap_or_else(|| REGENERATED.to_owned());
     let grace_s = fields.whole("graceSeconds", GRACE).given().unwrap_or(0);
     if grace_s > LONGEST_GRACE_S {
         fields.refuse("graceSeconds", "is too long", GRACE);
     }
     fields.finish()?;
-    let (text, token) = StoredToken::generate(&api.clock, Some(tenant), name, None);
+    let (text, token) = StoredToken::generate(&api.clock, tenant, name, None);
     let others_end_ms = (grace_s > 0).then(|| token.created_ms + grace_s * 1_000);
     let digest = digest_of(&text);
     let replaced = api.store.replace_tokens(&digest, &token, others_end_ms);
@@ -204,15 +220,20 @@ fn made(api: &Api, text: &Secret, token: &StoredToken) -> Result<Response, Probl
 }
 
 /// Whose token a body asks for; `None` is the operator.
-fn owner(api: &Api, caller: &Caller, fields: &mut Fields) -> Result<Option<String>, Problem> {
-    let named = fields.has(&api.settings.api.tenant_field);
-    let tenant = caller.tenant_of_body(api, fields)?;
+fn owner(
+    api: &Api,
+    caller: &Caller,
+    fields: &mut Fields,
+    uri: &Uri,
+) -> Result<Option<String>, Problem> {
+    let tenant = caller.tenant_named(api, fields, uri)?;
+    let named = tenant.is_some();
     let operator = fields.flag("operator");
     if operator == Field::Null {
         fields.refuse("operator", "is null", "true or false");
     }
     if operator.given() != Some(true) {
-        return Ok(Some(tenant));
+        return Ok(Some(tenant.unwrap_or_else(|| DEFAULT_TENANT.to_owned())));
     }
     caller.must_be_operator()?;
     if named {

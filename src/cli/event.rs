@@ -123,7 +123,7 @@ pub async fn run(
 
 async fn send(args: &SendArgs, settings: &Settings, out: &mut dyn Write) -> Result<Exit, Trouble> {
     let client = ApiClient::new(&args.api, settings)?;
-    let payload = fields::payload(&args.payload, settings.api.max_body)?;
+    let payload = fields::payload(&args.payload, settings.largest_event_body())?;
     let mut event = json!({ "type": args.event_type });
     for (name, value) in [
         (client.tenant_field.as_str(), &args.tenant),

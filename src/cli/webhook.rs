@@ -329,7 +329,7 @@ async fn test(args: &TestArgs, settings: &Settings, out: &mut dyn Write) -> Resu
     }
     let mut text = body.to_string();
     if let Some(payload) = &args.payload {
-        let payload = fields::payload(payload, settings.api.max_body)?;
+        let payload = fields::payload(payload, settings.largest_event_body())?;
         text = fields::with_payload(&body, &payload);
     }
     let path = ["webhooks", args.id.as_str(), "test"];

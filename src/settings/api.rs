@@ -225,6 +225,11 @@ const OTHER_FIELDS: &[&str] = &[
     "since",
     "until",
     "dryRun",
+    "after",
+    "entryId",
+    "webhookId",
+    "complete",
+    "secretRotationEndsAt",
     "data",
     "timestamp",
 ];

@@ -225,6 +225,7 @@ impl Store {
                 None => "",
             })
             .number(look.now_ms)
+            .number(self.most_at_a_step())
             .run_slowly(self.link())
             .await?;
         let mut parts = value::items(reply).into_iter();

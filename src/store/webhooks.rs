@@ -151,6 +151,19 @@ impl Store {
         found.into_iter().next().unwrap_or(Ok(None))
     }
 
+    /// Whether a tenant has a webhook of this id.
+    ///
+    /// # Errors
+    ///
+    /// Whatever keeps Redis from answering.
+    pub async fn is_webhook_of(&self, tenant: &str, id: &str) -> Result<bool, StoreError> {
+        let mut command = redis::cmd("ZSCORE");
+        command.arg(self.keys().tenant_webhooks(tenant)).arg(id);
+        let mut connected = self.link().connection()?;
+        let score = connected.command("look for a webhook", command).await?;
+        Ok(score != Value::Nil)
+    }
+
     /// The ids of all webhooks, in order.
     ///
     /// # Errors

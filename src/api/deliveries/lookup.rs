@@ -19,6 +19,8 @@ use crate::webhook::Webhook;
 
 /// Searches at the same time, of all tenants.
 const SEARCHES: usize = 4;
+/// Searches of one tenant that may wait for their turn; each keeps a place of the requests at work.
+const MOST_WAITING: usize = 16;
 /// How long a search waits for its turn.
 const LONGEST_WAIT: Duration = Duration::from_secs(10);
 /// Places in each of the two halves of the memory, about 150 bytes each.
@@ -63,6 +65,10 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+fn too_many() -> Problem {
+    Problem::too_many("Too many searches are under way. Try again in a moment.", 5)
+}
+
 impl Lookups {
     /// Waits for the turn to search: one search of a tenant at a time and few in all, so that nobody keeps Redis busy by
     /// asking for what does not exist, and no tenant keeps others from searching.
@@ -79,6 +85,10 @@ impl Lookups {
             let turns = tenants.entry(tenant.to_owned());
             turns.or_insert_with(|| Arc::new(Semaphore::new(1))).clone()
         };
+        // The map has one, and each that waits or searches.
+        if Arc::strong_count(&own) > 2 + MOST_WAITING {
+            return Err(too_many());
+        }
         let shared = self.searches.clone();
         let both = async move {
             // In this order, so that nobody holds a shared turn while waiting for an own one.
@@ -90,9 +100,7 @@ impl Lookups {
             })
         };
         let turn = tokio::time::timeout(LONGEST_WAIT, both).await;
-        turn.ok().flatten().ok_or_else(|| {
-            Problem::too_many("Too many searches are under way. Try again in a moment.", 5)
-        })
+        turn.ok().flatten().ok_or_else(too_many)
     }
 
     /// Remembers where a delivery was found.

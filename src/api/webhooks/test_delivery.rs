@@ -230,7 +230,8 @@ async fn attempt(api: &Api, webhook: &Webhook, event: &Event) -> Result<TestResu
     let mut prepared = Prepared::new(webhook, &api.settings)
         .map_err(|unusable| Problem::conflict(format!("{unusable}.")))?;
     // The caller is to be told of a receiver that hangs, and not only that the request took too long.
-    let most = api.settings.api.request_timeout.saturating_sub(MARGIN);
+    let most = api.settings.api.request_timeout;
+    let most = most.saturating_sub(MARGIN).max(most / 2);
     prepared.timeout = prepared.timeout.min(most);
     let once = attempt_once(&api.http, &api.clock, &prepared, event, id).await;
     let result = once.attempted.result;

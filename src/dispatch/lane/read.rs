@@ -168,9 +168,13 @@ impl Lane {
     }
 
     fn head(&mut self, id: EntryId, looks: u64, schedule: Option<(u64, Tries)>) {
-        // One that was asked for before the last look is asked for again.
+        // One that was asked for before the last look is asked for again, unless it is due: others only move it forward.
+        let now_ms = self.dispatch.clock.unix_ms();
+        let due = schedule
+            .as_ref()
+            .is_none_or(|(due_ms, _)| *due_ms <= now_ms);
         if let Some((held, not_before)) = self.ready.front_mut()
-            && looks == self.looks
+            && (due || looks == self.looks)
             && matches!(held.home, Home::Queue(head) if head == id)
         {
             match schedule {

@@ -7,10 +7,11 @@
 --        4 most entries looked at  5 most rows returned
 --        6 event type  7 event id  ('' = any)  8 since (Unix ms of the event's entry; '' = any)  9 until, itself not included
 --        10 'later' = only what is scheduled after now, 'now' = only the rest, '' = both  11 now (Unix ms)
+--        12 most entries read at a step: so many of the largest payload are a few MiB
 -- RETURN entries looked at, their bytes (about), the id of the last ('' = none), 1 if the end was reached, else 0; then
 --        a list of rows: shelf id, entry id of the event, stream, event type, event id, due (Unix ms; '' = unscheduled).
 --        An entry without the event's own entry id cannot be sorted: it is returned whatever was asked for.
--- One call reads a few MiB at most, however large the payloads: other commands wait meanwhile.
+-- One call reads a few MiB at most, or one entry, however large the payloads: other commands wait meanwhile.
 local STEP_BYTES, MOST_BYTES = 262144, 4194304
 local command = ARGV[1] == 'rev' and 'XREVRANGE' or 'XRANGE'
 local from, to = ARGV[2], ARGV[3]
@@ -36,7 +37,8 @@ local function wanted(entry, due)
     and (ARGV[10] == '' or (ARGV[10] == 'later') == later)
 end
 
-local step = 8
+local most_step = tonumber(ARGV[12])
+local step = math.min(8, most_step)
 while looked < most and #rows < most_rows and bytes < MOST_BYTES do
   local count = math.min(step, most - looked)
   local found = redis.call(command, KEYS[1], from, to, 'COUNT', count)
@@ -64,6 +66,6 @@ while looked < most and #rows < most_rows and bytes < MOST_BYTES do
     break
   end
   from = '(' .. last
-  step = math.max(1, math.min(256, math.floor(STEP_BYTES * #found / math.max(bytes - before, 1))))
+  step = math.max(1, math.min(most_step, math.floor(STEP_BYTES * #found / math.max(bytes - before, 1))))
 end
 return { looked, bytes, last, ended, rows }
