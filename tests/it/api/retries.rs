@@ -47,6 +47,25 @@ async fn a_customer_mends_its_receiver_and_retries_a_failed_delivery() {
         .map(|attempt| &attempt["statusCode"])
         .collect();
     assert_eq!(statuses, [500, 200]);
+    // What is told of the request is what the receiver got.
+    let received = receiver.wait_for(2).await;
+    let headers = delivery["attempts"][1]["requestHeaders"]
+        .as_object()
+        .unwrap();
+    for (name, value) in headers {
+        let sent = received[1].header(name);
+        assert!(
+            *value == sent || value == "***",
+            "{name}: {value}, sent {sent}"
+        );
+    }
+    assert_eq!(headers["x-delivery-attempt"], "2");
+    assert!(
+        delivery["attempts"][1]["phases"]["totalMs"]
+            .as_f64()
+            .unwrap()
+            > 0.0
+    );
 
     let refused = api.post(&format!("{path}/retry"), &json!({})).await;
     assert_eq!(refused.status, 409);
