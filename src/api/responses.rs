@@ -103,7 +103,13 @@ pub struct OfWebhook;
 
 impl IntoResponses for OfWebhook {
     fn responses() -> BTreeMap<String, RefOr<Response>> {
-        problems([(404, "There is no such webhook, or it is another tenant's.")])
+        problems([
+            (404, "There is no such webhook, or it is another tenant's."),
+            (
+                422,
+                "Parameters or fields are wrong; `errors` lists all of them.",
+            ),
+        ])
     }
 }
 
