@@ -58,7 +58,7 @@ pub struct Args {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub events: Option<u64>,
 
-    /// The port of the metrics; 0 picks a free one [default: 9464 if it is free]
+    /// The port of the metrics; 0 picks a free one, for the API too [default: 9464, and 8080 for the API, if they are free]
     #[arg(long)]
     pub port: Option<u16>,
 

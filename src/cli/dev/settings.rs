@@ -31,8 +31,9 @@ pub fn make(
             0
         }
     };
+    // Who asks for any free port wants no usual one: two that start at once would both find it free.
+    let api_port = if port == Some(0) { 0 } else { usual(8080) };
     let port = port.unwrap_or_else(|| usual(9464));
-    let api_port = usual(8080);
     let quoted = |text: &str| toml::Value::from(text).to_string();
     let path = folder.write(
         "pombo.toml",
