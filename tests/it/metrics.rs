@@ -184,6 +184,11 @@ async fn while_redis_is_away_the_daemon_lives_is_not_ready_and_says_why_and_then
     pombo.wait_ready().await;
     let webhooks = world.config.webhooks().await;
     webhooks.all("w", &receiver.url("/")).await;
+    // An event that is read before its webhook is known is nobody's.
+    let active = [("state", "active")];
+    pombo
+        .wait_for_metric("pombo_webhooks", &active, |count| count == 1.0)
+        .await;
     world.redis.event("e1", "a.b", "1").await;
     receiver.wait_for(1).await;
     world.redis.settled("events").await;
