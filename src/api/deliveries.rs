@@ -258,7 +258,7 @@ pub(super) fn is_counted_by_rows(filter: &RowFilter) -> bool {
 #[utoipa::path(
     get,
     path = "/webhooks/deliveries/{deliveryId}",
-    tag = "deliveries",
+    tag = "Deliveries",
     operation_id = "getDelivery",
     params(
         ("deliveryId" = String, Path, description = "The delivery's id.", example = "wh_2ZvQ8r3fXk0aJ5sLw9tBnA.6Jm0c1tQnC3Z0VJt4m7b9g"),

@@ -27,7 +27,7 @@ use super::{Api, Ingest};
 use crate::clock::rfc3339_ms;
 use crate::event::compose::{self, Composed, Parts, compose};
 use crate::settings::SourceSettings;
-use crate::store::source::{add_entry, add_entry_to_existing};
+use crate::store::source::add_entry;
 
 const ID: &str = "1 to 256 visible ASCII characters";
 const TIME: &str = "a time as of RFC 3339, such as 2026-03-13T12:00:00Z, in the years 1970 to 9999";
@@ -120,9 +120,6 @@ struct Addition {
     ingest: Ingest,
     stream: Arc<str>,
     entry: Composed,
-    /// Whether the stream may be made with it. What a tenant makes up is no stream: a source that stands for all streams
-    /// of a pattern reads so many and no more.
-    may_make_stream: bool,
 }
 
 /// The routes of this module.
@@ -232,7 +229,6 @@ pub async fn add(
         ));
     }
     let addition = Addition {
-        may_make_stream: caller == Caller::Operator || !ingest.settings.is_glob(),
         ingest,
         stream,
         entry,
@@ -268,18 +264,8 @@ async fn carry_out(addition: &Addition) -> Result<AddedEvent, Problem> {
         ingest,
         stream,
         entry,
-        may_make_stream,
     } = addition;
-    let link = &ingest.link;
-    let entry_id = if *may_make_stream {
-        add_entry(link, stream, &entry.fields).await?
-    } else {
-        let added = add_entry_to_existing(link, stream, &entry.fields).await?;
-        added.ok_or_else(|| {
-            let error = Invalid::at("/stream", "is no stream that is there", STREAM);
-            Problem::invalid(vec![error])
-        })?
-    };
+    let entry_id = add_entry(&ingest.link, stream, &entry.fields).await?;
     let event = entry.event(entry_id).map_err(|_| Problem::internal())?;
     Ok(AddedEvent {
         id: event.id,
@@ -382,7 +368,8 @@ fn place(api: &Api, caller: &Caller, fields: &mut Fields) -> Option<(Ingest, Arc
     };
     let source: &SourceSettings = &ingest.settings;
     if source.is_glob() && *caller != Caller::Operator {
-        // Which streams there are, and whose, is for the platform to know.
+        // Which streams there are, and whose, is for the platform to know; and what tenants made up would take the places
+        // of real ones, of which such a source reads so many and no more.
         let detail = "the source stands for several streams, and only the operator may add to them";
         fields.refuse("source", detail, "a source of one stream");
         return None;

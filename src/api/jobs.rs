@@ -148,7 +148,7 @@ impl Job {
 #[utoipa::path(
     get,
     path = "/webhooks/{webhookId}/jobs/{jobId}",
-    tag = "deliveries",
+    tag = "Deliveries",
     operation_id = "getJob",
     params(
         ("webhookId" = String, Path, description = "The webhook's id.", example = "wh_2ZvQ8r3fXk0aJ5sLw9tBnA"),

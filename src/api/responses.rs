@@ -1,10 +1,9 @@
-//! What many operations share, for the documentation: refusals, and bodies that may be left out.
+//! What many operations can be refused with, for the documentation.
 
 use std::collections::BTreeMap;
 
 use utoipa::IntoResponses;
-use utoipa::openapi::schema::{Schema, SchemaType, Type};
-use utoipa::openapi::{Content, OpenApi, Ref, RefOr, Required, Response, ResponseBuilder};
+use utoipa::openapi::{Content, Ref, RefOr, Response, ResponseBuilder};
 
 use super::problem::PROBLEM_JSON;
 
@@ -20,41 +19,6 @@ fn problems<const N: usize>(listed: [(u16, &str); N]) -> BTreeMap<String, RefOr<
             (status.to_string(), RefOr::T(response))
         })
         .collect()
-}
-
-/// Makes a body that the types call optional one that may be left out, and not one that may be `null`.
-pub fn optional_bodies(document: &mut OpenApi) {
-    for path in document.paths.paths.values_mut() {
-        let operations = [
-            &mut path.post,
-            &mut path.patch,
-            &mut path.put,
-            &mut path.delete,
-        ];
-        for body in operations
-            .into_iter()
-            .flatten()
-            .filter_map(|operation| operation.request_body.as_mut())
-        {
-            let RefOr::T(body) = body else { continue };
-            for content in body.content.values_mut() {
-                let RefOr::T(content) = content else { continue };
-                let Some(RefOr::T(Schema::OneOf(choice))) = &mut content.schema else {
-                    continue;
-                };
-                let before = choice.items.len();
-                choice.items.retain(|item| !is_null(item));
-                if before == 2 && choice.items.len() == 1 {
-                    content.schema = choice.items.pop();
-                    body.required = Some(Required::False);
-                }
-            }
-        }
-    }
-}
-
-fn is_null(schema: &RefOr<Schema>) -> bool {
-    matches!(schema, RefOr::T(Schema::Object(object)) if object.schema_type == SchemaType::new(Type::Null))
 }
 
 /// What any request can be refused with.
@@ -88,6 +52,7 @@ pub struct WithBody;
 impl IntoResponses for WithBody {
     fn responses() -> BTreeMap<String, RefOr<Response>> {
         problems([
+            (408, "The body did not arrive within `api.request_timeout`."),
             (413, "The body is larger than this installation allows."),
             (415, "The body is not said to be JSON."),
             (

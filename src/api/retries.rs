@@ -94,7 +94,7 @@ async fn retry_one(api: &Api, webhook: &Webhook, record: &Record) -> Result<bool
 #[utoipa::path(
     post,
     path = "/webhooks/deliveries/{deliveryId}/retry",
-    tag = "deliveries",
+    tag = "Deliveries",
     operation_id = "retryDelivery",
     params(
         ("deliveryId" = String, Path, description = "The delivery's id.", example = "wh_2ZvQ8r3fXk0aJ5sLw9tBnA.6Jm0c1tQnC3Z0VJt4m7b9g"),
@@ -279,7 +279,7 @@ async fn count(
 #[utoipa::path(
     post,
     path = "/webhooks/{webhookId}/deliveries/retry",
-    tag = "deliveries",
+    tag = "Deliveries",
     operation_id = "retryDeliveries",
     params(
         ("webhookId" = String, Path, description = "The webhook's id.", example = "wh_2ZvQ8r3fXk0aJ5sLw9tBnA"),

@@ -31,7 +31,7 @@ use super::etag::{IfMatch, tagged};
 use super::fields::{Fields, Query};
 use super::path::WebhookId;
 use super::problem::Problem;
-use super::responses::{Conditional, Guarded, OfWebhook, WithBody, optional_bodies};
+use super::responses::{Conditional, Guarded, OfWebhook, WithBody};
 use crate::signature::generate_secret;
 use crate::store::webhooks::Put;
 use crate::webhook::{EventFilter, Ordering, Webhook, WebhookSpec};
@@ -49,14 +49,12 @@ pub(super) const MOST_CONFLICTS: u32 = 10;
 
 /// The routes of this module.
 pub fn routes() -> OpenApiRouter<Arc<Api>> {
-    let mut routes = OpenApiRouter::new()
+    OpenApiRouter::new()
         .routes(routes!(list, create))
         .routes(routes!(catalogue::list))
         .routes(routes!(show, update, delete))
         .routes(routes!(secret::rotate))
-        .routes(routes!(test_delivery::send));
-    optional_bodies(routes.get_openapi_mut());
-    routes
+        .routes(routes!(test_delivery::send))
 }
 
 /// The webhook of this id.

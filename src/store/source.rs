@@ -14,7 +14,7 @@ use super::value::{self, RawEntry};
 use crate::event::EntryId;
 use crate::settings::Start;
 
-pub use streams::{add_entry, add_entry_to_existing, discover};
+pub use streams::{add_entry, discover};
 
 /// Pombo's consumer group. One consumer, because one daemon reads a stream at a time: its successor then finds
 /// everything pending under its own name.

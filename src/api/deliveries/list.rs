@@ -64,7 +64,7 @@ fn read_listing(uri: &Uri) -> Result<Listing, Problem> {
         query.refuse(
             "page",
             "goes further back than pages do",
-            format!("page times limit up to {MOST_PAGED}; narrow the listing with since and until"),
+            format!("page times limit up to {MOST_PAGED}; narrow the listing with status, event, since and until"),
         );
     }
     let names = Status::CHOICES.map(|(name, _)| name).join(", ");
@@ -119,14 +119,14 @@ pub struct DeliveryPage {
 /// are on the wire for the first time appear within a second. What is finished is kept for a time and up to a number (the
 /// settings `history` and `dead_letters`).
 ///
-/// `page` times `limit` goes up to 10,000; further back, use `since` and `until`. One request looks at about 20,000
-/// deliveries, fewer if their payloads are large. Beyond that the page is the newest of what was found, and the header
+/// `page` times `limit` goes up to 10,000. One request looks at about the newest 20,000 deliveries, fewer if their payloads
+/// are large, whatever `since` and `until` say; what is older can be found by its id. Beyond that the page is the newest of what was found, and the header
 /// `pombo-order` says `best-effort` instead of `exact`; a `total` that had to be counted one by one, because of `event`,
 /// `since` or `until`, is what was found, and the header `pombo-total` says `at-least` instead of `exact`. A payload of more than 64 KiB is null here, and whole in the delivery itself.
 #[utoipa::path(
     get,
     path = "/webhooks/{webhookId}/deliveries",
-    tag = "deliveries",
+    tag = "Deliveries",
     operation_id = "listDeliveries",
     params(
         ("webhookId" = String, Path, description = "The webhook's id.", example = "wh_2ZvQ8r3fXk0aJ5sLw9tBnA"),

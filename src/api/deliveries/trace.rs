@@ -55,7 +55,7 @@ pub struct EventDeliveries {
 #[utoipa::path(
     get,
     path = "/events/{eventId}/deliveries",
-    tag = "events",
+    tag = "Events",
     operation_id = "listEventDeliveries",
     params(
         ("eventId" = String, Path, description = "The event's id.", example = "evt_01J9Z3"),
@@ -64,7 +64,7 @@ pub struct EventDeliveries {
     responses(
         (status = 200, description = "The deliveries that were found.", body = EventDeliveries),
         Guarded,
-        (status = 404, description = "There is no such event.", body = Problem, content_type = PROBLEM_JSON),
+        (status = 404, description = "The id is no text; an event that is not found is an empty list.", body = Problem, content_type = PROBLEM_JSON),
         (status = 422, description = "A parameter is not valid.", body = Problem, content_type = PROBLEM_JSON),
     ),
 )]

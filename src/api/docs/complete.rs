@@ -1,11 +1,10 @@
-//! What no single route says of itself: who may call and how, what every answer has, and what the guards in front of all
-//! routes answer.
+//! What no single route says of itself: who may call and how, and what every answer has.
 
 use serde_json::{Map, Value, json};
 use utoipa::PartialSchema as _;
 
 use crate::api::TENANT_FIELD;
-use crate::api::problem::{Invalid, PROBLEM_JSON, Problem};
+use crate::api::problem::{Invalid, Problem};
 use crate::settings::Settings;
 use crate::signature::Scheme;
 
@@ -27,32 +26,6 @@ const TAGS: [(&str, &str); 4] = [
     ),
     ("Tokens", "Who may call this API."),
 ];
-
-/// What any operation can answer before its own code runs, or instead of it.
-const GUARDS: [(&str, &str); 4] = [
-    (
-        "401",
-        "There is no token, or it is not valid, or no longer.",
-    ),
-    (
-        "429",
-        "Too many requests with wrong tokens came from this address. `Retry-After` says when to try again.",
-    ),
-    (
-        "500",
-        "A bug. The log has the cause, under the request's id.",
-    ),
-    (
-        "503",
-        "Redis is away, it took too long, or too many requests are at work. `Retry-After` says when to try again.",
-    ),
-];
-
-/// What any operation with a body can answer besides.
-const BODY_GUARDS: [(&str, &str); 1] = [(
-    "408",
-    "The body did not arrive within `api.request_timeout`.",
-)];
 
 /// Adds to a document of bare paths all that makes it whole.
 pub(super) fn complete(document: &mut Value, settings: &Settings) {
@@ -147,15 +120,6 @@ pub(super) fn operations(document: &mut Value) -> impl Iterator<Item = &mut Valu
 }
 
 fn complete_operation(operation: &mut Value) {
-    for tag in list(operation, "tags") {
-        let known = TAGS.iter().find(|(name, _)| {
-            tag.as_str()
-                .is_some_and(|tag| tag.eq_ignore_ascii_case(name))
-        });
-        if let Some((name, _)) = known {
-            *tag = (*name).into();
-        }
-    }
     for parameter in list(operation, "parameters") {
         if parameter["name"] == TENANT_FIELD
             && let Some(parameter) = parameter.as_object_mut()
@@ -179,20 +143,7 @@ fn complete_operation(operation: &mut Value) {
             *schema = parts.swap_remove(0);
         }
     }
-    let of_body: &[_] = match operation.get("requestBody") {
-        Some(_) => &BODY_GUARDS,
-        None => &[],
-    };
     let responses = member(operation, "responses");
-    for (status, description) in GUARDS.iter().chain(of_body) {
-        let status = *status;
-        if responses.get(status).is_none() {
-            responses[status] = json!({
-                "description": description,
-                "content": {PROBLEM_JSON: {"schema": {"$ref": "#/components/schemas/Problem"}}},
-            });
-        }
-    }
     for (status, response) in responses.as_object_mut().into_iter().flatten() {
         let headers = member(response, "headers");
         headers["x-request-id"] = json!({

@@ -39,7 +39,7 @@ pub struct NewToken {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[allow(dead_code, reason = "for the documentation alone")]
 pub struct RegenerateTokens {
-    /// Whose tokens. Tokens of a tenant need not say it; the operator's replace those of the tenant `default` without it.
+    /// Whose tokens. Tokens of a tenant need not say it; the operator must, here or in the query.
     #[schema(
         nullable = false,
         min_length = 1,

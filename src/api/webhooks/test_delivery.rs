@@ -126,8 +126,8 @@ pub struct TestedResponse {
 ///
 /// Sends `webhook.test`, or a sample of a type of the catalogue, to the webhook now, and answers with what was sent and
 /// what came back: the same request that an event would be, signed with the webhook's secret. It works for webhooks that
-/// are not active, too, so that they can be tried before they are. At most ten in a minute for each webhook; no longer
-/// than this API lets a request take.
+/// are not active, too, so that they can be tried before they are. At most ten in a minute for each webhook at each daemon,
+/// and within the webhook's own rate limit where the daemon owns it; no longer than this API lets a request take.
 #[utoipa::path(
     post,
     path = "/webhooks/{webhookId}/test",

@@ -66,40 +66,11 @@ pub async fn add_entry(
     stream: &str,
     fields: &[(String, Vec<u8>)],
 ) -> Result<EntryId, StoreError> {
-    let reply = add(link, stream, fields, false).await?;
-    value::entry_id(reply)
-}
-
-/// As [`add_entry`], to a stream that is there already; `None` and nothing added if it is not.
-///
-/// # Errors
-///
-/// Whatever keeps Redis from answering.
-pub async fn add_entry_to_existing(
-    link: &Link,
-    stream: &str,
-    fields: &[(String, Vec<u8>)],
-) -> Result<Option<EntryId>, StoreError> {
-    match add(link, stream, fields, true).await? {
-        Value::Nil => Ok(None),
-        reply => value::entry_id(reply).map(Some),
-    }
-}
-
-async fn add(
-    link: &Link,
-    stream: &str,
-    fields: &[(String, Vec<u8>)],
-    existing: bool,
-) -> Result<Value, StoreError> {
     let mut command = redis::cmd("XADD");
-    command.arg(stream);
-    if existing {
-        command.arg("NOMKSTREAM");
-    }
-    command.arg("*");
+    command.arg(stream).arg("*");
     for (name, value) in fields {
         command.arg(name).arg(value.as_slice());
     }
-    link.connection()?.command("add an event", command).await
+    let reply = link.connection()?.command("add an event", command).await?;
+    value::entry_id(reply)
 }
