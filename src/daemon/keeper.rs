@@ -133,10 +133,14 @@ impl<'a> Keeper<'a> {
             }
         }
         if !self.era.is_leaving() {
-            let claimed = self
+            let before = self.era.owned_shards();
+            let claim = self
                 .membership
                 .claim(&self.era, &members, &self.releasing)
-                .await?;
+                .await;
+            // Some may have been claimed even if the replies for others did not come.
+            let mut claimed = self.era.owned_shards();
+            claimed.retain(|shard| !before.contains(shard));
             if !claimed.is_empty() {
                 self.metrics
                     .shards_claimed_total
@@ -144,7 +148,9 @@ impl<'a> Keeper<'a> {
                 tracing::info!(shards = claimed.len(), "shards were taken over");
                 self.unread.extend(claimed);
             }
+            claim?;
             // As often as it takes: what is not read would wait for the sweep.
+            self.unread.retain(|shard| self.era.owned(*shard).is_some());
             self.dispatch.adopt(&self.unread).await?;
             self.unread.clear();
         }

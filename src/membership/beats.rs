@@ -27,6 +27,8 @@ pub struct Membership {
     /// What each other daemon's beat was when it last changed, and when that was by this daemon's clock.
     seen: HashMap<String, (Beat, Duration)>,
     counter: u64,
+    /// Shards that this daemon may have claimed without knowing, because no reply came.
+    doubtful: HashSet<u16>,
 }
 
 impl Membership {
@@ -39,6 +41,7 @@ impl Membership {
             lease,
             seen: HashMap::new(),
             counter: 0,
+            doubtful: HashSet::new(),
         }
     }
 
@@ -63,6 +66,7 @@ impl Membership {
             self.store.shards(),
         ));
         self.seen.clear();
+        self.doubtful.clear();
         let mut listed = self.send_beat(&era, true).await?.unwrap_or_default();
         let predecessors: Vec<String> = listed
             .iter()
@@ -141,43 +145,41 @@ impl Membership {
     }
 
     /// Claims the shards that belong to this daemon and that nobody who lives owns, but for those in `releasing`.
-    /// Returns those that it owns from now on.
     ///
     /// # Errors
     ///
-    /// Whatever keeps Redis from answering. What was claimed until then is found by the next call.
+    /// Whatever keeps Redis from answering. Some may have been claimed then; what is in doubt is found by the next call.
     pub async fn claim(
-        &self,
+        &mut self,
         era: &Era,
         members: &Members,
         releasing: &HashSet<u16>,
-    ) -> Result<Vec<u16>, StoreError> {
+    ) -> Result<(), StoreError> {
+        let belongs = |shard: u16| members.of_shard(shard) == Some(&era.nonce);
         let wanted: Vec<u16> = (0..self.store.shards())
-            .filter(|shard| {
-                members.of_shard(*shard) == Some(&era.nonce)
-                    && era.owned(*shard).is_none()
-                    && !releasing.contains(shard)
-            })
+            .filter(|shard| belongs(*shard) || self.doubtful.contains(shard))
+            .filter(|shard| era.owned(*shard).is_none() && !releasing.contains(shard))
             .collect();
         if wanted.is_empty() {
-            return Ok(wanted);
+            return Ok(());
         }
         let owners = self.store.owners(&wanted).await?;
+        self.doubtful.extend(&wanted);
         let claims = wanted.into_iter().zip(owners).map(async |(shard, owner)| {
             let had_owner = owner.is_some();
             let expected = owner.unwrap_or_default();
             let (nonce, epoch) = expected.split_once(':').unwrap_or_default();
             let value = if nonce == era.nonce {
-                // Claimed before, by a call whose reply was lost.
+                // Claimed before, by a call whose reply was lost. What belongs to another by now is handed over next.
                 expected.clone()
-            } else if members.lives(nonce) {
-                return Ok(None);
+            } else if !belongs(shard) || members.lives(nonce) {
+                return Ok(());
             } else {
                 // An owner that releases its shard leaves the epoch behind its empty name.
                 let epoch = epoch.parse::<u64>().unwrap_or(0) + 1;
                 let value = format!("{}:{epoch}", era.nonce);
                 if !self.store.claim(shard, &expected, &value).await? {
-                    return Ok(None);
+                    return Ok(());
                 }
                 value
             };
@@ -191,10 +193,11 @@ impl Membership {
                     cut: era.token().child_token(),
                 },
             );
-            Ok::<_, StoreError>(Some(shard))
+            Ok::<_, StoreError>(())
         });
-        let claimed = try_join_all(claims).await?;
-        Ok(claimed.into_iter().flatten().collect())
+        try_join_all(claims).await?;
+        self.doubtful.clear();
+        Ok(())
     }
 
     /// Leaves, after everything was released: the others need not wait for a lease to run out.
