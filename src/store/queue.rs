@@ -84,11 +84,13 @@ impl Store {
                 commands.arg(name).arg(&value[..]);
             }
         }
-        let mut connected = self.link().connection_of(generation)?;
+        let link = self.link();
+        let mut connected = link.durable(&self.keys().due(shard), generation).await?;
         connected
             .transaction("queue deliveries", &mut commands)
-            .await
-            .map(drop)
+            .await?;
+        connected.replicated().await;
+        Ok(())
     }
 
     /// Removes settled deliveries. Right from anyone and any number of times, because each names one exact entry.

@@ -126,11 +126,11 @@ fn redis_urls_that_would_not_work_are_refused_and_never_shown() {
         ("http://hunter2", "has a scheme that Pombo does not know"),
         (
             "redis-sentinel://hunter2",
-            "Sentinel, which is not supported yet",
+            "redis.topology = \"sentinel\"",
         ),
         (
             "redis+cluster://hunter2",
-            "Cluster, which is not supported yet",
+            "redis.topology = \"cluster\"",
         ),
         ("unix://run/hunter2", "write three slashes"),
         ("unix:///", "names no socket"),
