@@ -86,7 +86,8 @@ impl RedisSettings {
                 "password_file",
             ] {
                 let key = format!("redis.sentinel.{name}");
-                if report.given(&key) && !(name == "addresses" && self.sentinel.addresses.is_empty())
+                if report.given(&key)
+                    && !(name == "addresses" && self.sentinel.addresses.is_empty())
                 {
                     report.refuse(
                         &[&key, "redis.topology"],
@@ -130,10 +131,7 @@ impl RedisSettings {
                 "host:port of each sentinel, such as [\"10.0.0.5:26379\"]",
             );
         }
-        if self.sentinel.username.is_some()
-            && self.sentinel.password.is_none()
-           
-        {
+        if self.sentinel.username.is_some() && self.sentinel.password.is_none() {
             report.refuse(
                 &["redis.sentinel.username", "redis.sentinel.password"],
                 "needs a password: without one the sentinels would be asked as their default user",
@@ -179,8 +177,17 @@ mod tests {
         assert_eq!(parsed("redis-1:6379").as_deref(), Some("redis-1 6379"));
         assert_eq!(parsed("[fd00::1]:6379").as_deref(), Some("fd00::1 6379"));
         for wrong in [
-            "", ":1", "redis", "redis:", "redis:0", "redis:70000", "fd00::1:6379", "[fd00::1:6379",
-            "a b:1", "redis://h:1", "u@h:1",
+            "",
+            ":1",
+            "redis",
+            "redis:",
+            "redis:0",
+            "redis:70000",
+            "fd00::1:6379",
+            "[fd00::1:6379",
+            "a b:1",
+            "redis://h:1",
+            "u@h:1",
         ] {
             assert_eq!(parsed(wrong), None, "{wrong}");
         }

@@ -121,7 +121,13 @@ impl Link {
         metrics: &Arc<Metrics>,
     ) -> Result<Link, StoreError> {
         let door = Door::new(server, redis)?;
-        Ok(Self::with(Plan::Single, door, (0, redis.wait_timeout), clock, metrics))
+        Ok(Self::with(
+            Plan::Single,
+            door,
+            (0, redis.wait_timeout),
+            clock,
+            metrics,
+        ))
     }
 
     /// A link to Pombo's own Redis, of whatever topology. Nothing is connected before [`Link::keep`] runs.
@@ -406,8 +412,7 @@ impl Master {
         commands: &Pipeline,
     ) -> Result<Vec<Value>, StoreError> {
         let replies = self.node.pipeline(Lane::Slow, operation, commands).await;
-        let replies =
-            replies.inspect_err(|_| self.link.inner.metrics.redis_error(operation))?;
+        let replies = replies.inspect_err(|_| self.link.inner.metrics.redis_error(operation))?;
         self.link.checked(operation, replies)
     }
 }

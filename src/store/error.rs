@@ -31,7 +31,9 @@ impl Refusal {
             Refusal::Loading => "Redis is loading its data set",
             Refusal::Busy => "Redis is busy with a long-running script",
             Refusal::Resharding => "The Redis Cluster is moving a slot",
-            Refusal::ClusterDown => "The Redis Cluster is down (a master is missing, or slots have none)",
+            Refusal::ClusterDown => {
+                "The Redis Cluster is down (a master is missing, or slots have none)"
+            }
         }
     }
 

@@ -23,3 +23,4 @@ mod rotation;
 mod shutdown;
 mod sources;
 mod support;
+mod topology;

@@ -1,6 +1,7 @@
 use super::*;
 
-const SENTINELS: &str = "[redis.sentinel]\nmaster = \"events\"\naddresses = [\"a:26379\", \"[fd00::1]:26379\"]\n";
+const SENTINELS: &str =
+    "[redis.sentinel]\nmaster = \"events\"\naddresses = [\"a:26379\", \"[fd00::1]:26379\"]\n";
 
 #[test]
 fn each_topology_is_read_with_what_belongs_to_it() {
@@ -31,8 +32,8 @@ fn what_a_topology_cannot_do_is_refused() {
             "nobody to ask",
         ),
         (
-            "[redis]\ntopology = \"sentinel\"\nsentinel = { master = \"m\", addresses = [\"a\"] }".to_owned(),
-            "redis.sentinel.addresses[0]",
+            "[redis]\ntopology = \"sentinel\"\nsentinel = { master = \"m\", addresses = [\"a:1\", \"a\"] }".to_owned(),
+            "redis.sentinel.addresses[1]",
             "no address of the form host:port",
         ),
         (
@@ -104,6 +105,9 @@ fn the_password_of_the_sentinels_is_never_shown() {
         "[redis]\ntopology = \"sentinel\"\n{SENTINELS}password = \"hunter2\""
     ));
     let shown = settings.to_toml_redacted();
-    assert!(!shown.contains("hunter2") && shown.contains("<hidden>"), "{shown}");
+    assert!(
+        !shown.contains("hunter2") && shown.contains("<hidden>"),
+        "{shown}"
+    );
     assert!(!format!("{settings:?}").contains("hunter2"));
 }

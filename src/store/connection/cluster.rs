@@ -180,10 +180,7 @@ async fn ask(
         .iter()
         .find(|node| node.address.as_ref() == Some(address));
     let kept = match known {
-        Some(node) => node
-            .pipeline(Lane::Shared, OPERATION, &commands)
-            .await
-            .ok(),
+        Some(node) => node.pipeline(Lane::Shared, OPERATION, &commands).await.ok(),
         None => None,
     };
     let replies = match kept {
@@ -202,10 +199,7 @@ async fn ask(
         .map_err(|error| super::client::at(Some(address), error))?;
     let mut replies = replies.into_iter();
     let info = replies.next().and_then(value::text).unwrap_or_default();
-    if !info
-        .lines()
-        .any(|line| line.trim() == "cluster_state:ok")
-    {
+    if !info.lines().any(|line| line.trim() == "cluster_state:ok") {
         return Err(down());
     }
     read_shards(replies.next().unwrap_or(Value::Nil), address, door.is_tls())
@@ -294,7 +288,12 @@ mod tests {
         let shards = Value::Array(vec![
             Value::Array(vec![
                 text("slots"),
-                Value::Array(vec![Value::Int(0), Value::Int(5), Value::Int(9), Value::Int(9)]),
+                Value::Array(vec![
+                    Value::Int(0),
+                    Value::Int(5),
+                    Value::Int(9),
+                    Value::Int(9),
+                ]),
                 text("nodes"),
                 Value::Array(vec![
                     node("replica", text("r"), 1, "online"),
@@ -333,9 +332,18 @@ mod tests {
             host: host.into(),
             port,
         };
-        assert_eq!(to("MOVED", "3999 127.0.0.1:6381"), Some(Redirect::Moved(3999, at("127.0.0.1", 6381))));
-        assert_eq!(to("ASK", "3999 fd00::1:6381"), Some(Redirect::Ask(at("fd00::1", 6381))));
-        assert_eq!(to("MOVED", "1 :6381"), Some(Redirect::Moved(1, at("from", 6381))));
+        assert_eq!(
+            to("MOVED", "3999 127.0.0.1:6381"),
+            Some(Redirect::Moved(3999, at("127.0.0.1", 6381)))
+        );
+        assert_eq!(
+            to("ASK", "3999 fd00::1:6381"),
+            Some(Redirect::Ask(at("fd00::1", 6381)))
+        );
+        assert_eq!(
+            to("MOVED", "1 :6381"),
+            Some(Redirect::Moved(1, at("from", 6381)))
+        );
         assert_eq!(to("MOVED", "99999 a:1"), None);
         assert_eq!(to("TRYAGAIN", "1 a:1"), None);
     }

@@ -54,8 +54,8 @@ impl Connected {
         match value::server_error(&reply) {
             None => Ok(reply),
             Some((code, detail)) => {
-                let error = StoreError::from_code(operation, &code, &detail);
-                Err(self.failed(operation, error))
+                self.count_error(operation);
+                Err(StoreError::from_code(operation, &code, &detail))
             }
         }
     }
@@ -184,7 +184,10 @@ impl Connected {
                     self.link.inner.replication.well();
                     return;
                 }
-                have => ("too_few", format!("{have} of {wanted} replicas have it in time")),
+                have => (
+                    "too_few",
+                    format!("{have} of {wanted} replicas have it in time"),
+                ),
             },
             Err(error) => ("unknown", error.to_string()),
         };
@@ -215,6 +218,15 @@ impl Connected {
                 // Whatever takes no writes is not the master any more, and may be one again without what was written
                 // here: who it is then is asked anew.
                 "READONLY" => self.link.mark_broken(self.serial),
+                // So does a server that becomes a replica end a blocked read; the other reason for this is that the
+                // stream is gone.
+                "UNBLOCKED"
+                    if error
+                        .details()
+                        .is_some_and(|why| why.contains("state changed")) =>
+                {
+                    self.link.mark_broken(self.serial);
+                }
                 "CLUSTERDOWN" => self.link.inner.stale.notify_one(),
                 code @ ("MOVED" | "ASK") => {
                     let detail = error.details().unwrap_or_default();

@@ -101,9 +101,7 @@ impl ServerFacts {
 
 /// Major and minor number of a version; zeros for what is none.
 pub(in crate::store) fn version(text: &str) -> (u32, u32) {
-    let mut parts = text
-        .split('.')
-        .map(|part| part.parse::<u32>().unwrap_or(0));
+    let mut parts = text.split('.').map(|part| part.parse::<u32>().unwrap_or(0));
     (parts.next().unwrap_or(0), parts.next().unwrap_or(0))
 }
 
@@ -165,12 +163,16 @@ mod tests {
     #[test]
     fn a_server_is_another_after_a_restart_and_after_a_promotion_alone() {
         let identity = |run: &str, own: &str, inherited: &str| {
-            let info = format!("run_id:{run}\r\nmaster_replid:{own}\r\nmaster_replid2:{inherited}\r\n");
+            let info =
+                format!("run_id:{run}\r\nmaster_replid:{own}\r\nmaster_replid2:{inherited}\r\n");
             read_info(&info).identity
         };
         let before = identity("a", "x", "0000");
         assert!(before.continues(&before));
-        assert!(identity("a", "y", "0000").continues(&before), "its first replica came");
+        assert!(
+            identity("a", "y", "0000").continues(&before),
+            "its first replica came"
+        );
         assert!(!identity("b", "x", "0000").continues(&before));
         assert!(!identity("a", "y", "z").continues(&before));
         let promoted = identity("a", "y", "z");
@@ -183,7 +185,10 @@ mod tests {
         let both = facts("redis_version:8.2.1\r\nused_memory:90\r\nmaxmemory:100\r\nmaxmemory_policy:noeviction\r\naof_enabled:1")
             .and(facts("redis_version:8.0.0\r\nused_memory:100\r\nmaxmemory:1000\r\nmaxmemory_policy:allkeys-lru"));
         assert_eq!((both.used_memory, both.max_memory), (90, 100));
-        assert_eq!((both.version.as_str(), both.eviction_policy.as_str()), ("8.0.0", "allkeys-lru"));
+        assert_eq!(
+            (both.version.as_str(), both.eviction_policy.as_str()),
+            ("8.0.0", "allkeys-lru")
+        );
         assert!(!both.append_only && !both.has_xackdel());
         assert!(facts("redis_version:8.2.0").has_xackdel());
         assert!(!facts("redis_version:8.2.0\r\nvalkey_version:9.0.0").has_xackdel());

@@ -182,7 +182,10 @@ impl Link {
         let mut looked = self.inner.looked.subscribe();
         self.inner.stale.notify_one();
         let newer = looked.wait_for(|looked| *looked > serial);
-        tokio::time::timeout(LOOK_PATIENCE, newer).await.ok()?.ok()?;
+        tokio::time::timeout(LOOK_PATIENCE, newer)
+            .await
+            .ok()?
+            .ok()?;
         self.inner.current.load_full()
     }
 

@@ -139,6 +139,17 @@ impl Redis {
         format!("redis://127.0.0.1:{}", self.port)
     }
 
+    /// Its port; [`Options::tcp`] must be set.
+    pub fn port(&self) -> u16 {
+        assert_ne!(self.port, 0, "this server has no port");
+        self.port
+    }
+
+    /// Whether it runs, as far as the test did not kill it.
+    pub fn is_running(&self) -> bool {
+        self.child.is_some()
+    }
+
     /// A connection of the test's own.
     pub async fn connection(&self) -> Result<MultiplexedConnection, redis::RedisError> {
         // The library gives up after half a second by default, and a busy machine can take longer than that.
@@ -150,7 +161,11 @@ impl Redis {
             .await
     }
 
-    async fn try_query<T: FromRedisValue>(&self, command: &Cmd) -> Result<T, redis::RedisError> {
+    /// Runs a command that may fail.
+    pub async fn try_query<T: FromRedisValue>(
+        &self,
+        command: &Cmd,
+    ) -> Result<T, redis::RedisError> {
         command.query_async(&mut self.connection().await?).await
     }
 
@@ -300,7 +315,7 @@ impl Entry {
 }
 
 /// A port that was free a moment ago.
-fn free_port() -> u16 {
+pub fn free_port() -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     listener.local_addr().expect("its address").port()
 }

@@ -1,0 +1,4 @@
+//! Redis as more than one server.
+
+mod cluster;
+mod sentinel;
