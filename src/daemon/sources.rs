@@ -17,7 +17,7 @@ use crate::fanout::Fanout;
 use crate::logging::StateLog;
 use crate::membership::{Era, Membership};
 use crate::metrics::{Metrics, SourceMetrics};
-use crate::settings::{Settings, SourceSettings, Start};
+use crate::settings::{Settings, SourceSettings, Start, Trim};
 use crate::source::{self, Gate, Reader, StreamState};
 use crate::store::source::{SourceStream, discover};
 use crate::store::{Link, Store, StoreError};
@@ -201,7 +201,8 @@ impl Sources {
             let (progress, state) = watch::channel(StreamState::default());
             let reader = Reader::new(source::Parts {
                 store: self.store.clone(),
-                stream: SourceStream::new(source.link.clone(), self.store.keys().clone(), stream),
+                stream: SourceStream::new(source.link.clone(), self.store.keys().clone(), stream)
+                    .removing(settings.trim == Trim::Acknowledged),
                 settings: settings.clone(),
                 start: *start,
                 layout: discovery.layout.clone(),

@@ -26,6 +26,8 @@ pub struct Options {
     pub max_memory: Option<u64>,
     /// Whether it listens on a port of 127.0.0.1, besides its socket.
     pub tcp: bool,
+    /// Another program than `redis-server`.
+    pub program: Option<PathBuf>,
     /// More arguments, such as `--maxmemory-policy allkeys-lru`.
     pub arguments: Vec<String>,
 }
@@ -67,7 +69,8 @@ impl Redis {
     /// Starts the server again, on the same data, where it was.
     pub async fn restart(&mut self) {
         self.kill();
-        let mut command = Command::new("redis-server");
+        let usual = PathBuf::from("redis-server");
+        let mut command = Command::new(self.options.program.as_ref().unwrap_or(&usual));
         command
             .arg("--dir")
             .arg(self.directory.path())
