@@ -65,7 +65,7 @@ enum Plan {
     /// The settings say where it is.
     Single,
     /// The sentinels know.
-    Sentinel(Sentinels),
+    Sentinel(Box<Sentinels>),
     /// Each node of a cluster knows all others; these are asked first.
     Cluster(Vec<Address>),
 }
@@ -143,7 +143,10 @@ impl Link {
         let door = Door::new(&redis.server, redis)?;
         let plan = match redis.topology {
             Topology::Single => Plan::Single,
-            Topology::Sentinel => Plan::Sentinel(Sentinels::new(&redis.sentinel, &door)),
+            Topology::Sentinel => {
+                let sentinels = Sentinels::new(&redis.sentinel, &door);
+                Plan::Sentinel(Box::new(sentinels))
+            }
             Topology::Cluster => {
                 let named = redis.nodes.iter().filter_map(|text| parse_address(text));
                 let named = named.map(|(host, port)| Address { host, port });

@@ -48,13 +48,17 @@ pub struct ServerFacts {
     pub(super) refusal: Option<Refusal>,
 }
 
-/// The first version that has XACKDEL.
+/// The first versions that have XACKDEL: of Redis and of Valkey.
 const XACKDEL_SINCE: (u32, u32) = (8, 2);
+const XACKDEL_SINCE_VALKEY: (u32, u32) = (9, 2);
 
 impl ServerFacts {
     /// Whether the server has XACKDEL. By its version and not by COMMAND INFO, which costs a command and a permission.
     pub(super) fn has_xackdel(&self) -> bool {
-        self.valkey_version.is_empty() && version(&self.version) >= XACKDEL_SINCE
+        match self.valkey_version.as_str() {
+            "" => version(&self.version) >= XACKDEL_SINCE,
+            valkey => version(valkey) >= XACKDEL_SINCE_VALKEY,
+        }
     }
 
     /// The facts of two masters of a cluster as those of one: of each fact the worse one. Memory is that of the master
@@ -191,6 +195,7 @@ mod tests {
         );
         assert!(!both.append_only && !both.has_xackdel());
         assert!(facts("redis_version:8.2.0").has_xackdel());
-        assert!(!facts("redis_version:8.2.0\r\nvalkey_version:9.0.0").has_xackdel());
+        assert!(!facts("redis_version:8.2.0\r\nvalkey_version:9.1.2").has_xackdel());
+        assert!(facts("redis_version:7.2.4\r\nvalkey_version:9.2.0").has_xackdel());
     }
 }

@@ -177,7 +177,8 @@ impl Sentinels {
             async || try_ask(*port, &["SENTINEL", "FAILOVER", MASTER]).await,
             Result::is_ok,
         )
-        .await;
+        .await
+        .expect("it is fine");
         self.another_than(old).await
     }
 

@@ -255,7 +255,54 @@ async fn a_glob_finds_streams_on_every_master_and_each_is_read_where_it_is() {
     for n in 0..9 {
         cluster.settled(&format!("feed:{n}")).await;
     }
+    commands_work_too(&cluster, &config, &receiver).await;
     pombo.stop().await;
+}
+
+/// The commands that talk to Redis themselves, on what is spread over three masters.
+async fn commands_work_too(cluster: &Cluster, config: &Config, receiver: &Receiver) {
+    let run = async |arguments: &[&str]| {
+        let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_pombo"));
+        command.arg("--config").arg(config.file()).args(arguments);
+        let output = command.output().await.expect("a command that runs");
+        let (out, errors) = (
+            String::from_utf8_lossy(&output.stdout).into_owned(),
+            String::from_utf8_lossy(&output.stderr).into_owned(),
+        );
+        assert!(output.status.success(), "{arguments:?}: {out}{errors}");
+        out
+    };
+    let checked = run(&["check-config"]).await;
+    assert!(checked.contains("topology = \"cluster\""), "{checked}");
+    let hooks: String = (0..6)
+        .map(|n| {
+            let url = receiver.url("/applied");
+            format!(
+                "[[webhooks]]\nid = \"hook{n}\"\nname = \"n\"\nurl = {url:?}\nevents = [\"gone.*\"]\nmax_attempts = 1\n"
+            )
+        })
+        .collect();
+    let file = config.directory().join("hooks.toml");
+    std::fs::write(&file, hooks).expect("a written file");
+    let file = file.to_string_lossy().into_owned();
+    let applied = run(&["apply", &file]).await;
+    assert!(applied.contains("6 created"), "{applied}");
+    assert!(run(&["apply", &file]).await.contains("6 unchanged"));
+    let mut wrong = redis::cmd("XADD");
+    wrong.arg("feed:1").arg("*").arg("nothing").arg("known");
+    cluster.query::<String>("feed:1", &wrong).await;
+    until(
+        "a rejected entry",
+        async || run(&["rejected", "list", "--output", "json"]).await,
+        |listed| listed.contains("feed:1"),
+    )
+    .await;
+    run(&["rejected", "purge", "--all"]).await;
+    assert_eq!(run(&["rejected", "list", "--output", "json"]).await, "[]\n");
+    assert_eq!(run(&["dead", "list", "--output", "json"]).await, "[]\n");
+    run(&["dead", "replay", "--all"]).await;
+    let created = run(&["token", "create", "--operator"]).await;
+    assert!(created.contains("pmb_"), "{created}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
