@@ -49,13 +49,15 @@ pub const DEAD_REASONS: [&str; 5] = ["exhausted", "expired", "gone", "queue_full
 pub const DROP_CAUSES: [&str; 2] = ["age", "count"];
 
 /// Why the reading of a source stands still: the values of the label `reason` of `pombo_source_stopped`.
-pub const SOURCE_STOP_REASONS: [&str; 13] = [
+pub const SOURCE_STOP_REASONS: [&str; 15] = [
     // Redis refuses what is asked of it, for now.
     "out_of_memory",
     "read_only",
     "cannot_persist",
     "loading",
     "busy",
+    "resharding",
+    "cluster_down",
     // Redis cannot be read from.
     "group_lost",
     "unavailable",
@@ -152,6 +154,8 @@ pub struct Metrics {
     /// Times that Redis came back as another server (restarted or failed over), so that memory was
     /// dropped and all recovered.
     pub redis_generations_total: IntCounter,
+    /// Stores that fewer replicas than `redis.wait_replicas` had in time.
+    pub replicas_missed_total: IntCounter,
     /// Shards that this daemon owns.
     pub shards_owned: IntGauge,
     /// Shards that this daemon claimed.

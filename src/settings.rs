@@ -20,6 +20,7 @@ mod ownership;
 mod profile;
 mod queue;
 mod redis;
+mod redis_topology;
 mod redis_url;
 mod render;
 mod retry;
@@ -51,6 +52,7 @@ pub use ownership::OwnershipSettings;
 pub use profile::PROFILES;
 pub use queue::{NoticesSettings, QueueSettings, RejectedSettings};
 pub use redis::{RedisServer, RedisSettings};
+pub use redis_topology::{SentinelSettings, Topology};
 pub use redis_url::redacted as redacted_url;
 pub use secret::Secret;
 pub use shutdown::ShutdownSettings;
@@ -58,6 +60,7 @@ pub use signature::SignatureSettings;
 pub use source::{FieldNames, Format, SourceSettings, Start, Trim};
 pub use targets::TargetSettings;
 
+pub(crate) use redis_topology::parse_address;
 pub(crate) use schema::{alike, join};
 
 use crate::retry::RetryPolicy;
@@ -264,6 +267,7 @@ fn assemble(
 /// What no key can tell alone.
 fn check(settings: &Settings, report: &mut Report) {
     settings.redis.server.check("redis", report);
+    settings.redis.check_topology(report);
     source::check_all(&settings.sources, &settings.redis, report);
     settings.delivery.check(report);
     retry::check(&settings.retry, report);

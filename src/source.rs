@@ -255,7 +255,8 @@ impl Reader {
             );
             table.begin_anew();
         }
-        let mut connected = self.parts.stream.link().blocking(BLOCK, generation).await?;
+        let link = self.parts.stream.link();
+        let mut connected = link.blocking(&self.name, BLOCK, generation).await?;
         let mut after = EntryId::MIN;
         loop {
             let count = self.count.min(self.parts.settings.read_count);

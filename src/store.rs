@@ -61,7 +61,7 @@ impl Store {
         metrics: &Arc<Metrics>,
     ) -> Result<Store, StoreError> {
         Ok(Store {
-            link: Link::new(&settings.redis.server, &settings.redis, clock, metrics)?,
+            link: Link::own(&settings.redis, clock, metrics)?,
             keys: Keys::new(&settings.redis.prefix),
             shards: settings.ownership.shards,
             most_queued: settings.queue.max_deliveries,

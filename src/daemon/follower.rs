@@ -131,7 +131,7 @@ impl Follower {
         let mut connected = self
             .store
             .link()
-            .blocking(BLOCK, self.era.generation)
+            .blocking(&self.store.keys().changes(), BLOCK, self.era.generation)
             .await?;
         loop {
             let changes = self

@@ -24,7 +24,7 @@ use crate::fanout::Fanout;
 use crate::logging::StateLog;
 use crate::membership::{Era, Members};
 use crate::metrics::Metrics;
-use crate::settings::{Settings, SourceSettings, Start};
+use crate::settings::{Settings, SourceSettings, Start, Trim};
 use crate::source::{self, Gate, Reader, StreamState};
 use crate::store::source::SourceStream;
 use crate::store::{Link, Store, StoreError};
@@ -273,7 +273,8 @@ impl Sources {
         let keys = self.store.keys().clone();
         let reader = Reader::new(source::Parts {
             store: self.store.clone(),
-            stream: SourceStream::new(source.link.clone(), keys, &idle.stream),
+            stream: SourceStream::new(source.link.clone(), keys, &idle.stream)
+                .removing(source.settings.trim == Trim::Acknowledged),
             settings: source.settings.clone(),
             start: idle.start,
             layout: discovery.layout.clone(),

@@ -248,6 +248,10 @@ pub(super) fn metrics(registry: &Registry) -> Metrics {
             "pombo_redis_generations_total",
             "Times that Redis came back as another server, by a restart or a failover.",
         ),
+        replicas_missed_total: counter(
+            "pombo_replicas_missed_total",
+            "Stores that fewer replicas than redis.wait_replicas had within redis.wait_timeout.",
+        ),
         shards_owned: gauge("pombo_shards_owned", "Shards that this daemon owns."),
         shards_claimed_total: counter(
             "pombo_shards_claimed_total",

@@ -6,6 +6,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::error::Report;
+use super::redis_topology::{self, SentinelSettings, Topology};
 use super::schema::{Key, Kind, join, millis, minutes, visible};
 use super::{Secret, redis_url, units};
 
@@ -50,6 +51,18 @@ pub struct RedisSettings {
     pub response_timeout: Duration,
     /// Share of Redis' `maxmemory`, 0.1 to 1.0, from which on sources are not read.
     pub memory_watermark: f64,
+    /// How the servers of this Redis belong together. Says nothing of sources with a Redis of their own, each of which
+    /// is a single node.
+    pub topology: Topology,
+    /// For [`Topology::Cluster`]: nodes to ask for all others, each `host:port`, beside that of `url`.
+    pub nodes: Vec<String>,
+    /// Replicas that must have what was stored before its event is acknowledged, 0 (not asked for) to 16.
+    pub wait_replicas: u32,
+    /// How long they are waited for, 1 ms to 10 s; then the delivery goes on without.
+    #[serde(with = "units::duration")]
+    pub wait_timeout: Duration,
+    /// `[redis.sentinel]`.
+    pub sentinel: SentinelSettings,
 }
 
 pub(super) const SERVER_KEYS: &[Key] = &[
@@ -77,6 +90,11 @@ pub(super) const KEYS: &[Key] = &[
             check: |share| (0.1..=1.0).contains(&share),
         },
     ),
+    Key::new("topology", Kind::Choice(redis_topology::CHOICES)),
+    Key::new("nodes", redis_topology::ADDRESSES),
+    Key::integer("wait_replicas", 0, 16),
+    Key::duration("wait_timeout", millis(1), millis(10_000)),
+    Key::new("sentinel", Kind::Section(&[redis_topology::SENTINEL_KEYS])),
 ];
 
 /// Visible ASCII that cannot be taken for a hash tag, as it becomes part of Redis keys.

@@ -18,10 +18,18 @@ pub(super) fn check(text: &str) -> Result<(), String> {
         "redis" | "rediss" => check_tcp(&url),
         "unix" | "redis+unix" => check_unix(&url),
         "redis-sentinel" | "rediss-sentinel" | "redis+sentinel" | "sentinel" => {
-            Err("is one of Redis Sentinel, which is not supported yet".into())
+            Err(
+                "is one of Redis Sentinel, whose addresses are settings of their own: write redis:// or rediss://, \
+                 redis.topology = \"sentinel\", and [redis.sentinel]"
+                    .into(),
+            )
         }
         "redis-cluster" | "rediss-cluster" | "redis+cluster" => {
-            Err("is one of Redis Cluster, which is not supported yet".into())
+            Err(
+                "is one of Redis Cluster, which has no URL of its own: write redis:// or rediss://, and redis.topology = \
+                 \"cluster\""
+                    .into(),
+            )
         }
         _ => Err("has a scheme that Pombo does not know".into()),
     }
@@ -93,6 +101,9 @@ pub(super) struct Parts {
     pub(super) user: bool,
     pub(super) password: bool,
     pub(super) database: bool,
+    /// Whether that database is another than number 0.
+    pub(super) other_database: bool,
+    pub(super) unix: bool,
 }
 
 /// Takes a URL apart; `None` if it is not valid.
@@ -100,14 +111,21 @@ pub(super) fn parts(text: &str) -> Option<Parts> {
     check(text).ok()?;
     let url = Url::parse(text).ok()?;
     let parameter = |wanted| url.query_pairs().any(|(name, _)| name == wanted);
+    let unix = matches!(url.scheme(), "unix" | "redis+unix");
+    let database = if unix {
+        let given = url.query_pairs().find(|(name, _)| name == "db");
+        given.map(|(_, number)| number.into_owned())
+    } else {
+        let path = url.path().trim_start_matches('/');
+        (!path.is_empty()).then(|| path.to_owned())
+    };
     Some(Parts {
         tls: url.scheme() == "rediss",
         user: !url.username().is_empty() || parameter("user"),
         password: url.password().is_some() || parameter("pass"),
-        database: parameter("db")
-            || (url.scheme().starts_with("redis")
-                && url.scheme() != "redis+unix"
-                && url.path().len() > 1),
+        database: database.is_some(),
+        other_database: database.is_some_and(|number| number.parse() != Ok(0u16)),
+        unix,
     })
 }
 

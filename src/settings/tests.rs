@@ -5,6 +5,7 @@ mod property_tests;
 mod refusal_tests;
 mod secret_tests;
 mod source_tests;
+mod topology_tests;
 
 use std::path::PathBuf;
 

@@ -201,6 +201,8 @@ impl Store {
         caps: &DeadLetterSettings,
         generation: u64,
     ) -> Result<Buried, StoreError> {
+        let link = self.link();
+        let mut connected = link.durable(&self.keys().owner(shard), generation).await?;
         let mut call = scripts::BURY
             .call()
             .key(self.keys().owner(shard))
@@ -213,11 +215,9 @@ impl Store {
         for (name, value) in fields(event, ending) {
             call = call.arg(name).arg(value);
         }
-        buried(
-            call.run(&mut self.link().connection_of(generation)?)
-                .await?,
-            shard,
-        )
+        let kept = buried(call.run(&mut connected).await?, shard)?;
+        connected.replicated().await;
+        Ok(kept)
     }
 
     /// Up to `count` dead letters of a webhook after `after`, oldest first, and the last entry looked at. What cannot

@@ -15,6 +15,10 @@ pub enum Refusal {
     Loading,
     /// The server is busy with somebody's long script.
     Busy,
+    /// A slot of the cluster is on its way from one node to another.
+    Resharding,
+    /// The cluster serves nothing, or not what was asked for.
+    ClusterDown,
 }
 
 impl Refusal {
@@ -26,6 +30,10 @@ impl Refusal {
             Refusal::CannotPersist => "Redis cannot save to disk and refuses writes (MISCONF)",
             Refusal::Loading => "Redis is loading its data set",
             Refusal::Busy => "Redis is busy with a long-running script",
+            Refusal::Resharding => "The Redis Cluster is moving a slot",
+            Refusal::ClusterDown => {
+                "The Redis Cluster is down (a master is missing, or slots have none)"
+            }
         }
     }
 
@@ -37,6 +45,8 @@ impl Refusal {
             Refusal::CannotPersist => "cannot_persist",
             Refusal::Loading => "loading",
             Refusal::Busy => "busy",
+            Refusal::Resharding => "resharding",
+            Refusal::ClusterDown => "cluster_down",
         }
     }
 }
@@ -144,6 +154,8 @@ impl StoreError {
             "MISCONF" | "NOREPLICAS" => refused(Refusal::CannotPersist),
             "LOADING" | "MASTERDOWN" => refused(Refusal::Loading),
             "BUSY" => refused(Refusal::Busy),
+            "MOVED" | "ASK" | "TRYAGAIN" => refused(Refusal::Resharding),
+            "CLUSTERDOWN" => refused(Refusal::ClusterDown),
             "NOGROUP" => StoreError::NoGroup,
             // A script's own error text keeps the code of the command that failed inside it.
             _ if detail.contains("OOM command not allowed") || detail.contains("-OOM ") => {

@@ -406,11 +406,11 @@ impl Store {
                 call = call.arg(name).arg(value);
             }
         }
-        let reply = call
-            .number(now_ms)
-            .run(&mut self.link().connection_of(generation)?)
-            .await?;
+        let link = self.link();
+        let mut connected = link.durable(&self.keys().due(shard), generation).await?;
+        let reply = call.number(now_ms).run(&mut connected).await?;
         written(&reply, shard)?;
+        connected.replicated().await;
         let ids: Vec<EntryId> = value::items(reply)
             .into_iter()
             .map(value::entry_id)

@@ -1,6 +1,6 @@
 //! What must be agreed upon before anything is stored: the schema's version and the number of shards.
 
-use super::connection::ServerFacts;
+use super::connection::{ServerFacts, version};
 use super::error::StoreError;
 use super::{Store, value};
 
@@ -148,12 +148,8 @@ enum Claim {
     SchemaAndShards,
 }
 
-fn version_fits(version: &str) -> bool {
-    let mut parts = version
-        .split('.')
-        .map(|part| part.parse::<u32>().unwrap_or(0));
-    let found = (parts.next().unwrap_or(0), parts.next().unwrap_or(0));
-    found >= OLDEST_REDIS
+fn version_fits(found: &str) -> bool {
+    version(found) >= OLDEST_REDIS
 }
 
 #[cfg(test)]

@@ -88,10 +88,12 @@ impl Store {
         }
         // In the same moment: who claims the shard after it finds these deliveries by itself.
         commands.cmd("GET").arg(self.keys().owner(shard));
-        let mut connected = self.link().connection_of(generation)?;
+        let link = self.link();
+        let mut connected = link.durable(&self.keys().due(shard), generation).await?;
         let reply = connected
             .transaction("queue deliveries", &mut commands)
             .await?;
+        connected.replicated().await;
         let owner = value::items(reply).pop().and_then(value::text);
         Ok(owner.as_deref().and_then(nonce_of).map(str::to_owned))
     }

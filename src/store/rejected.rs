@@ -83,11 +83,11 @@ impl Store {
             }
         }
         commands.cmd("XTRIM").arg(&key).arg("MAXLEN").arg(most);
-        let reply = self
-            .link()
-            .connection_of(generation)?
+        let mut connected = self.link().durable(&key, generation).await?;
+        let reply = connected
             .transaction("keep rejected entries", &mut commands)
             .await?;
+        connected.replicated().await;
         Ok(value::items(reply)
             .last()
             .and_then(value::integer)

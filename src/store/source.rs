@@ -2,6 +2,8 @@
 
 mod streams;
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use redis::Value;
@@ -27,6 +29,8 @@ pub struct SourceStream {
     link: Link,
     keys: Keys,
     stream: String,
+    /// Whether what is acknowledged is removed with it, where the server can; unset for good when it refuses.
+    removes: Arc<AtomicBool>,
 }
 
 /// A pending entry of the group.
@@ -67,7 +71,15 @@ impl SourceStream {
             link,
             keys,
             stream: stream.to_owned(),
+            removes: Arc::default(),
         }
+    }
+
+    /// The same, which with each acknowledgement removes the entries that no other group needs, where the server has
+    /// XACKDEL. Elsewhere [`SourceStream::trim`] does it later, as it does what other groups acknowledge later.
+    pub fn removing(self, removes: bool) -> SourceStream {
+        self.removes.store(removes, Ordering::Relaxed);
+        self
     }
 
     /// Its key.
@@ -230,9 +242,19 @@ impl SourceStream {
         mark: Option<EntryId>,
         generation: u64,
     ) -> Result<bool, StoreError> {
+        const OPERATION: &str = "acknowledge events";
+        let mut connected = self.link.connection_of(generation)?;
+        let removes = self.removes.load(Ordering::Relaxed) && connected.has_xackdel(&self.stream);
         let mut commands = redis::pipe();
         if !ids.is_empty() {
-            let command = commands.cmd("XACK").arg(&self.stream).arg(GROUP);
+            let command = match removes {
+                true => commands.cmd("XACKDEL"),
+                false => commands.cmd("XACK"),
+            };
+            command.arg(&self.stream).arg(GROUP);
+            if removes {
+                command.arg("ACKED").arg("IDS").arg(ids.len());
+            }
             for id in ids {
                 command.arg(id.to_string());
             }
@@ -247,14 +269,20 @@ impl SourceStream {
         if commands.is_empty() {
             return Ok(true);
         }
-        let mut connected = self.link.connection_of(generation)?;
-        let replies = connected.pipeline("acknowledge events", &commands).await?;
+        let replies = connected.pipeline(OPERATION, &commands).await?;
         let mut errors = replies.iter().map(value::server_error);
         if !ids.is_empty()
             && let Some((code, detail)) = errors.next().flatten()
         {
-            connected.count_error("acknowledge events");
-            return Err(StoreError::from_code("acknowledge events", &code, &detail));
+            connected.count_error(OPERATION);
+            let error = StoreError::from_code(OPERATION, &code, &detail);
+            if removes && matches!(error, StoreError::Denied { .. }) {
+                // A list of permissions that was written for XACK, or a service without this command: the caller tries
+                // again, and that is then an XACK.
+                tracing::warn!(stream = %self.stream, %error, "XACKDEL is not used");
+                self.removes.store(false, Ordering::Relaxed);
+            }
+            return Err(error);
         }
         Ok(mark.is_none() || errors.next().flatten().is_none())
     }

@@ -24,3 +24,4 @@ mod rotation;
 mod shutdown;
 mod sources;
 mod support;
+mod topology;

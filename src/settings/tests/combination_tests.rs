@@ -124,14 +124,8 @@ fn redis_urls_that_would_not_work_are_refused_and_never_shown() {
         ("redis://host/65536", "not the number of a database"),
         ("redis://hunter2@host", "has a user without a password"),
         ("http://hunter2", "has a scheme that Pombo does not know"),
-        (
-            "redis-sentinel://hunter2",
-            "Sentinel, which is not supported yet",
-        ),
-        (
-            "redis+cluster://hunter2",
-            "Cluster, which is not supported yet",
-        ),
+        ("redis-sentinel://hunter2", "redis.topology = \"sentinel\""),
+        ("redis+cluster://hunter2", "redis.topology = \"cluster\""),
         ("unix://run/hunter2", "write three slashes"),
         ("unix:///", "names no socket"),
         ("unix:///s?db=x", "a db that is not a number"),

@@ -78,7 +78,10 @@ fn uncommented() -> String {
 fn the_optional_keys_of_the_defaults_file_are_valid_too() {
     // And of the ways to give the key of JWTs one alone is allowed.
     let only_for_one_format = ["pointers", "field ", "tenant_attribute", "jwks_url"];
+    // Sentinels are only asked where there are some, in a topology that is not the default.
     let config: String = uncommented()
+        .replace("\ntopology = \"single\"", "\ntopology = \"sentinel\"")
+        .replace("\naddresses = []", "\naddresses = [\"a:26379\"]")
         .lines()
         .filter(|line| !only_for_one_format.iter().any(|key| line.starts_with(key)))
         .map(|line| format!("{line}\n"))

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use redis::Value;
 
 use crate::event::EntryId;
-use crate::store::connection::Link;
+use crate::store::connection::{Link, Master};
 use crate::store::error::StoreError;
 use crate::store::value;
 
@@ -23,6 +23,20 @@ pub async fn discover(
     most: usize,
 ) -> Result<(Vec<String>, bool), StoreError> {
     let mut found = BTreeSet::new();
+    for master in link.masters()? {
+        on_master(&master, pattern, most, &mut found).await?;
+    }
+    let more = found.len() > most;
+    Ok((found.into_iter().take(most).collect(), more))
+}
+
+/// Adds those of one server to `found`, until there are more than `most`.
+async fn on_master(
+    master: &Master,
+    pattern: &str,
+    most: usize,
+    found: &mut BTreeSet<String>,
+) -> Result<(), StoreError> {
     let mut cursor = "0".to_owned();
     loop {
         let mut commands = redis::pipe();
@@ -34,7 +48,7 @@ pub async fn discover(
             .arg("COUNT")
             .arg(SCAN_COUNT);
         commands.arg("TYPE").arg("stream");
-        let replies = link.slowly("look for source streams", &commands).await?;
+        let replies = master.slowly("look for source streams", &commands).await?;
         let mut parts = value::items(replies.into_iter().next().unwrap_or(Value::Nil)).into_iter();
         cursor = parts
             .next()
@@ -49,11 +63,9 @@ pub async fn discover(
                 .filter_map(value::text),
         );
         if cursor == "0" || found.len() > most {
-            break;
+            return Ok(());
         }
     }
-    let more = found.len() > most;
-    Ok((found.into_iter().take(most).collect(), more))
 }
 
 /// Adds an event's fields to a stream, as the platform would. Returns the entry's id.

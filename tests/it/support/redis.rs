@@ -26,6 +26,8 @@ pub struct Options {
     pub max_memory: Option<u64>,
     /// Whether it listens on a port of 127.0.0.1, besides its socket.
     pub tcp: bool,
+    /// Another program than `redis-server`.
+    pub program: Option<PathBuf>,
     /// More arguments, such as `--maxmemory-policy allkeys-lru`.
     pub arguments: Vec<String>,
 }
@@ -67,7 +69,8 @@ impl Redis {
     /// Starts the server again, on the same data, where it was.
     pub async fn restart(&mut self) {
         self.kill();
-        let mut command = Command::new("redis-server");
+        let usual = PathBuf::from("redis-server");
+        let mut command = Command::new(self.options.program.as_ref().unwrap_or(&usual));
         command
             .arg("--dir")
             .arg(self.directory.path())
@@ -139,6 +142,17 @@ impl Redis {
         format!("redis://127.0.0.1:{}", self.port)
     }
 
+    /// Its port; [`Options::tcp`] must be set.
+    pub fn port(&self) -> u16 {
+        assert_ne!(self.port, 0, "this server has no port");
+        self.port
+    }
+
+    /// Whether it runs, as far as the test did not kill it.
+    pub fn is_running(&self) -> bool {
+        self.child.is_some()
+    }
+
     /// A connection of the test's own.
     pub async fn connection(&self) -> Result<MultiplexedConnection, redis::RedisError> {
         // The library gives up after half a second by default, and a busy machine can take longer than that.
@@ -150,7 +164,11 @@ impl Redis {
             .await
     }
 
-    async fn try_query<T: FromRedisValue>(&self, command: &Cmd) -> Result<T, redis::RedisError> {
+    /// Runs a command that may fail.
+    pub async fn try_query<T: FromRedisValue>(
+        &self,
+        command: &Cmd,
+    ) -> Result<T, redis::RedisError> {
         command.query_async(&mut self.connection().await?).await
     }
 
@@ -300,7 +318,7 @@ impl Entry {
 }
 
 /// A port that was free a moment ago.
-fn free_port() -> u16 {
+pub fn free_port() -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     listener.local_addr().expect("its address").port()
 }
