@@ -16,6 +16,7 @@ mod interop;
 mod lanes;
 mod listen;
 mod metrics;
+mod model;
 mod outcomes;
 mod readme;
 mod registry;
