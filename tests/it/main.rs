@@ -11,6 +11,7 @@ mod faults;
 mod hasten;
 mod history;
 mod http_client;
+mod idle;
 mod instance;
 mod interop;
 mod lanes;
