@@ -16,7 +16,7 @@ mod stats;
 mod upkeep;
 
 use std::collections::{HashMap, HashSet};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -88,6 +88,8 @@ pub struct Dispatch {
     agenda: Agenda,
     /// Webhooks with dead letters, as far as is known.
     buried: Mutex<HashSet<(u16, Arc<str>)>>,
+    burials: AtomicU64,
+    untold: notify::Untold,
     settled: mpsc::UnboundedSender<Settled>,
     records: Arc<Records>,
     stats: Arc<Stats>,
@@ -120,6 +122,8 @@ impl Dispatch {
             limiters: Mutex::default(),
             agenda: Agenda::default(),
             buried: Mutex::default(),
+            burials: AtomicU64::new(0),
+            untold: Mutex::default(),
             settled,
             records,
             stats,
@@ -151,12 +155,24 @@ impl Dispatch {
     /// A dead letter of this webhook was made.
     pub(crate) fn note_buried(&self, shard: u16, uid: &Arc<str>) {
         self.buried().insert((shard, uid.clone()));
+        self.burials.fetch_add(1, Ordering::Relaxed);
         self.stats.count(shard, uid, Ended::Failed, 1);
     }
 
     /// The webhooks that may have dead letters.
     pub fn with_dead_letters(&self) -> Vec<(u16, Arc<str>)> {
         self.buried().iter().cloned().collect()
+    }
+
+    /// How many dead letters were made in this era.
+    pub fn burials(&self) -> u64 {
+        self.burials.load(Ordering::Relaxed)
+    }
+
+    /// Whether any webhook may have deliveries in its queue.
+    pub fn has_work(&self) -> bool {
+        self.agenda.next().is_some()
+            || (0..self.store.shards()).any(|shard| !self.lanes(shard).is_empty())
     }
 
     /// The webhooks that may have deliveries in their queues.

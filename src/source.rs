@@ -28,8 +28,10 @@ use crate::store::rejected::Rejecting;
 use crate::store::source::{Group, RawEntryOf, SourceStream};
 use crate::store::{Store, StoreError};
 
-/// How long a read waits for something new. Also how long a stop can take to be noticed by the server.
-const BLOCK: Duration = Duration::from_secs(2);
+/// How long a read waits for something new, in a stream that is quiet and in one that was not a moment ago. The shorter
+/// one costs a managed Redis more, and lets a busy reader look around more often.
+const BLOCK_QUIET: Duration = Duration::from_secs(5);
+const BLOCK_BUSY: Duration = Duration::from_secs(2);
 /// The first read's entries, while their size is not known, and the bytes that later reads aim at.
 const FIRST_READ: usize = 16;
 const READ_BYTES: usize = 8 * 1024 * 1024;
@@ -37,6 +39,8 @@ const READ_BYTES: usize = 8 * 1024 * 1024;
 const MOST_UNACKNOWLEDGED: usize = 50_000;
 /// How often the group's progress is looked at.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
+/// The same while nothing was read since the last look, which found nothing unread.
+const LOOK_QUIET: Duration = Duration::from_secs(30);
 /// How often entries that are pending but in nobody's hands are looked for, and how long they must have been pending.
 const RECONCILE_EVERY: Duration = Duration::from_secs(10);
 /// The pause after an error, at first and at most.
@@ -106,6 +110,7 @@ pub struct Reader {
     counted: Option<u64>,
     read_since: u64,
     looked_at: Option<Instant>,
+    reconciled_at: Instant,
     /// Entries to ask for: fewer where they are large.
     count: usize,
 }
@@ -120,6 +125,7 @@ impl Reader {
             counted: None,
             read_since: 0,
             looked_at: None,
+            reconciled_at: Instant::now(),
             count: FIRST_READ,
         }
     }
@@ -256,7 +262,7 @@ impl Reader {
             table.begin_anew();
         }
         let link = self.parts.stream.link();
-        let mut connected = link.blocking(&self.name, BLOCK, generation).await?;
+        let mut connected = link.blocking(&self.name, BLOCK_QUIET, generation).await?;
         let mut after = EntryId::MIN;
         loop {
             let count = self.count.min(self.parts.settings.read_count);
@@ -282,7 +288,8 @@ impl Reader {
             .progress
             .send_modify(|state| state.reading = true);
         self.state.well();
-        let mut reconciled = Instant::now();
+        self.reconciled_at = Instant::now();
+        let mut block = BLOCK_BUSY;
         loop {
             if !self.gate(table, generation).await {
                 return Ok(());
@@ -290,7 +297,7 @@ impl Reader {
             let read = self.parts.stream.read_new(
                 &mut connected,
                 self.count.min(self.parts.settings.read_count),
-                BLOCK,
+                block,
             );
             let entries = tokio::select! {
                 entries = read => entries?,
@@ -300,17 +307,23 @@ impl Reader {
             };
             self.state.well();
             self.read_since += entries.len() as u64;
+            block = if entries.is_empty() {
+                BLOCK_QUIET
+            } else {
+                BLOCK_BUSY
+            };
             if !entries.is_empty() {
                 self.hand_out(table, entries).await?;
             }
+            let quiet = self.read_since == 0 && self.parts.progress.borrow().lag_entries == 0;
+            let look_every = if quiet { LOOK_QUIET } else { LOOK_EVERY };
             if self
                 .looked_at
-                .is_none_or(|looked| looked.elapsed() >= LOOK_EVERY)
+                .is_none_or(|looked| looked.elapsed() >= look_every)
             {
                 self.look(generation).await?;
             }
-            if reconciled.elapsed() >= RECONCILE_EVERY {
-                reconciled = Instant::now();
+            if self.reconciled_at.elapsed() >= RECONCILE_EVERY {
                 self.reconcile(table, generation).await?;
             }
         }
@@ -357,6 +370,12 @@ impl Reader {
             {
                 // The lag is what an operator wants to see grow meanwhile; if it cannot be had, the halt goes on.
                 let _ = self.look(generation).await;
+            }
+            if reason == "unacknowledged" && self.reconciled_at.elapsed() >= RECONCILE_EVERY {
+                // What broke is not settled before it is read again, and holds up the reading until it is.
+                if let Err(error) = self.reconcile(table, generation).await {
+                    tracing::debug!(%error, "pending entries are looked for again later");
+                }
             }
             tokio::select! {
                 _ = self.parts.gate.changed() => {}

@@ -74,7 +74,7 @@ pub enum Change {
 }
 
 /// Every transition there is: state, change, following state.
-pub const TRANSITIONS: [(State, Change, State); 33] = [
+pub const TRANSITIONS: [(State, Change, State); 34] = [
     (AtSource, Offered, Taken),
     (AtSource, Enqueued, Queued),
     (AtSource, EnqueueFailed, AtSource),
@@ -93,6 +93,8 @@ pub const TRANSITIONS: [(State, Change, State); 33] = [
     // A failed STORE may have stored all the same: one repeat is the price, a loss is not.
     (Storing, Stored, Queued),
     (Storing, StoreFailed, Taken),
+    // Given up, or its queue is full: buried in the step that would have stored it.
+    (Storing, Buried, Dead),
     (Storing, WebhookDeleted, Discarded),
     (Storing, Voided, AtSource),
     (StoringInFlight, Stored, QueuedInFlight),

@@ -71,7 +71,7 @@ const DRAWN: &str = "
     -  Offered T        -  Enqueued Q       -  EnqueueFailed -   -  Overflowed Dead
     T  Started TF       T  Unstarted S
     TF Succeeded Delivered                  TF Failed S         TF Lingered SF
-    S  Stored Q         S  StoreFailed T
+    S  Stored Q         S  StoreFailed T     S  Buried Dead
     SF Stored QF        SF StoreFailed TF   SF Landed SL
     SL Stored QF        SL StoreFailed TF
     Q  Started QF       Q  Buried Dead

@@ -176,6 +176,31 @@ fn a_state_is_logged_when_it_changes_and_not_at_every_retry() {
 }
 
 #[test]
+fn a_trouble_that_goes_on_for_another_cause_tells_each_cause_once() {
+    let redis = StateLog::new("redis");
+    let text = logged(LogFormat::Text, || {
+        for port in 0..3 {
+            let told = port == 0;
+            assert_eq!(
+                told,
+                redis.trouble("failed", format_args!("refused, port {port}"))
+            );
+            assert_eq!(
+                told,
+                redis.trouble("failed", format_args!("no answer after {port} ms"))
+            );
+        }
+        for cause in ["a", "b", "c", "d", "e", "f", "g", "h", "i"] {
+            redis.trouble("failed", cause);
+        }
+        assert!(redis.well());
+    });
+    // Two, six more up to the bound, and the end.
+    assert_eq!(text.lines().count(), 9, "{text}");
+    assert!(text.ends_with("reason=failed count=15\n"), "{text}");
+}
+
+#[test]
 fn severe_trouble_is_an_error() {
     let text = logged(LogFormat::Text, || {
         StateLog::severe("source crm").trouble("lost", "12 entries were trimmed");

@@ -25,6 +25,7 @@ impl Reader {
         table: &Arc<Table>,
         generation: u64,
     ) -> Result<(), StoreError> {
+        self.reconciled_at = Instant::now();
         let mut start = EntryId::MIN;
         loop {
             let pending = self

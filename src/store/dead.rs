@@ -256,14 +256,12 @@ impl Store {
     ///
     /// # Errors
     ///
-    /// Whatever keeps Redis from answering.
+    /// [`StoreError::Corrupt`] names a key of another type; whatever keeps Redis from answering.
     pub async fn newest_dead(&self, shard: u16, uid: &str) -> Result<Option<EntryId>, StoreError> {
-        value::newest(
-            self.link(),
-            "find the newest dead letter",
-            &self.keys().dead(shard, uid),
-        )
-        .await
+        let key = self.keys().dead(shard, uid);
+        value::newest(self.link(), "find the newest dead letter", &key)
+            .await
+            .map_err(|error| error.of_key(&key))
     }
 
     /// REPLAY: puts a dead letter back at the end of its queue, due now, with its attempts so far. False if it was no

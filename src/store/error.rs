@@ -172,6 +172,19 @@ impl StoreError {
         }
     }
 
+    /// The same error, which names `key` if that holds another type than Pombo stores there.
+    pub(crate) fn of_key(self, key: &str) -> StoreError {
+        match self {
+            StoreError::Denied { detail, .. } if detail.starts_with("WRONGTYPE") => {
+                StoreError::Corrupt {
+                    what: format!("the key {key}"),
+                    reason: "it holds another type than Pombo stores there".to_owned(),
+                }
+            }
+            error => error,
+        }
+    }
+
     /// Whether the same call can succeed later without anything else being done.
     pub fn is_passing(&self) -> bool {
         matches!(

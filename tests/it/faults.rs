@@ -9,3 +9,4 @@ mod replies;
 mod scripts;
 mod server;
 mod takeover;
+mod trouble;

@@ -41,6 +41,8 @@ pub struct Walk<'a> {
     shards: VecDeque<u16>,
     uids: Vec<(u16, String)>,
     present: Option<Present>,
+    /// A webhook whose dead letters cannot be read at all.
+    spoilt: Option<(u16, String, StoreError)>,
 }
 
 /// The webhook that the walk is at.
@@ -79,6 +81,7 @@ impl<'a> Walk<'a> {
             shards,
             uids: Vec::new(),
             present: None,
+            spoilt: None,
         }
     }
 
@@ -91,6 +94,15 @@ impl<'a> Walk<'a> {
         loop {
             if self.present.is_none() && !self.move_on().await? {
                 return Ok(None);
+            }
+            if let Some((shard, uid, error)) = self.spoilt.take() {
+                return Ok(Some(Batch {
+                    shard,
+                    uid,
+                    standing: Standing::Deleted,
+                    letters: Vec::new(),
+                    unreadable: vec![error],
+                }));
             }
             let Some(mut present) = self.present.take() else {
                 continue;
@@ -151,8 +163,15 @@ impl<'a> Walk<'a> {
     async fn move_on(&mut self) -> Result<bool, StoreError> {
         loop {
             if let Some((shard, uid)) = self.uids.pop() {
-                let Some(newest) = self.store.newest_dead(shard, &uid).await? else {
-                    continue;
+                let newest = match self.store.newest_dead(shard, &uid).await {
+                    Ok(Some(newest)) => newest,
+                    Ok(None) => continue,
+                    // One key that is not Pombo's must not hide what all others hold.
+                    Err(error @ StoreError::Corrupt { .. }) => {
+                        self.spoilt = Some((shard, uid, error));
+                        return Ok(true);
+                    }
+                    Err(error) => return Err(error),
                 };
                 self.present = Some(Present {
                     shard,

@@ -68,6 +68,34 @@ impl Redis {
 
     /// Starts the server again, on the same data, where it was.
     pub async fn restart(&mut self) {
+        self.launch(&[]);
+        until(
+            "an answer of redis-server",
+            async || match self.try_query::<String>(&redis::cmd("PING")).await {
+                Ok(pong) => pong,
+                Err(error) => format!("{error}; its log: {}", self.log()),
+            },
+            |answer| answer == "PONG",
+        )
+        .await;
+    }
+
+    /// The same with more arguments, and does not wait until its data is loaded, only until it answers.
+    pub async fn restart_loading(&mut self, arguments: &[&str]) {
+        self.launch(arguments);
+        until(
+            "an answer of redis-server that loads",
+            async || {
+                self.try_query::<String>(redis::cmd("INFO").arg("persistence"))
+                    .await
+                    .ok()
+            },
+            Option::is_some,
+        )
+        .await;
+    }
+
+    fn launch(&mut self, arguments: &[&str]) {
         self.kill();
         let usual = PathBuf::from("redis-server");
         let mut command = Command::new(self.options.program.as_ref().unwrap_or(&usual));
@@ -84,18 +112,9 @@ impl Redis {
         if let Some(bytes) = self.options.max_memory {
             command.args(["--maxmemory", &bytes.to_string()]);
         }
-        command.args(&self.options.arguments);
+        command.args(&self.options.arguments).args(arguments);
         let child = command.stdin(Stdio::null()).stdout(Stdio::null()).spawn();
         self.child = Some(child.expect("redis-server is installed and starts"));
-        until(
-            "an answer of redis-server",
-            async || match self.try_query::<String>(&redis::cmd("PING")).await {
-                Ok(pong) => pong,
-                Err(error) => format!("{error}; its log: {}", self.log()),
-            },
-            |answer| answer == "PONG",
-        )
-        .await;
     }
 
     /// kill -9.
