@@ -278,7 +278,7 @@ async fn commands_work_too(cluster: &Cluster, config: &Config, receiver: &Receiv
         .map(|n| {
             let url = receiver.url("/applied");
             format!(
-                "[[webhooks]]\nid = \"hook{n}\"\nname = \"n\"\nurl = {url:?}\nevents = [\"gone.*\"]\nmax_attempts = 1\n"
+                "[[webhooks]]\nid = \"hook{n}\"\nname = \"n\"\nurl = {url:?}\nevents = [\"gone.*\"]\n"
             )
         })
         .collect();
