@@ -17,6 +17,7 @@ mod connected;
 mod info;
 mod keeper;
 mod node;
+mod read;
 mod route;
 mod sentinel;
 mod slots;
@@ -27,8 +28,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
-use futures_util::future::join_all;
-use redis::{Pipeline, Value};
+use redis::Value;
 use tokio::sync::{Notify, watch};
 
 use self::client::{Address, Door};
@@ -36,7 +36,7 @@ pub use self::connected::Connected;
 use self::connected::{Own, Way};
 pub(super) use self::info::version;
 pub use self::info::{Identity, ServerFacts};
-use self::node::{Lane, Node};
+pub use self::read::Master;
 use self::sentinel::Sentinels;
 use self::view::Current;
 use super::error::{Refusal, StoreError};
@@ -100,12 +100,6 @@ struct Inner {
 #[derive(Clone)]
 pub struct Link {
     inner: Arc<Inner>,
-}
-
-/// One of the servers behind a link: the only one, or one master of a cluster.
-pub struct Master {
-    link: Link,
-    node: Arc<Node>,
 }
 
 impl Link {
@@ -314,109 +308,6 @@ impl Link {
             serial: current.serial,
             link: self.clone(),
         })
-    }
-
-    /// What INFO says now; of a cluster, of all masters together.
-    ///
-    /// # Errors
-    ///
-    /// Whatever keeps Redis from answering.
-    pub async fn facts(&self) -> Result<ServerFacts, StoreError> {
-        const OPERATION: &str = "ask for INFO";
-        let current = self.current(OPERATION)?;
-        let looks = join_all(current.nodes.iter().map(|node| node.look())).await;
-        let mut all: Option<ServerFacts> = None;
-        for (node, facts) in current.nodes.iter().zip(looks) {
-            let facts = facts.inspect_err(|error| {
-                self.inner.metrics.redis_error(OPERATION);
-                if matches!(error, StoreError::Unavailable { .. }) {
-                    self.mark_broken(current.serial);
-                }
-            })?;
-            if !facts.identity.continues(&node.identity) || facts.refusal.is_some() {
-                // A replica by now, or a master again after having been one, over a connection that never broke.
-                self.mark_broken(current.serial);
-            }
-            all = Some(match all {
-                Some(before) => before.and(facts),
-                None => facts,
-            });
-        }
-        all.ok_or_else(|| StoreError::Unavailable {
-            operation: OPERATION,
-            detail: "not connected".to_owned(),
-        })
-    }
-
-    /// All servers that hold keys.
-    ///
-    /// # Errors
-    ///
-    /// [`StoreError::Unavailable`] while there is no connection.
-    pub fn masters(&self) -> Result<Vec<Master>, StoreError> {
-        let current = self.current("connect")?;
-        let master = |node: &Arc<Node>| Master {
-            link: self.clone(),
-            node: node.clone(),
-        };
-        Ok(current.nodes.iter().map(master).collect())
-    }
-
-    /// Runs commands on one of the pool's connections: for slow reads that nobody's delivery waits for.
-    ///
-    /// # Errors
-    ///
-    /// As the server's answer is sorted by [`StoreError`].
-    pub async fn slowly(
-        &self,
-        operation: &'static str,
-        commands: &Pipeline,
-    ) -> Result<Vec<Value>, StoreError> {
-        let replies = self.slowly_each(operation, commands).await?;
-        self.checked(operation, replies)
-    }
-
-    /// As [`Link::slowly`], with the errors of single commands among the replies, as [`Value::ServerError`].
-    ///
-    /// # Errors
-    ///
-    /// Only when the replies as a whole did not come.
-    pub async fn slowly_each(
-        &self,
-        operation: &'static str,
-        commands: &Pipeline,
-    ) -> Result<Vec<Value>, StoreError> {
-        let mut current = self.current(operation)?;
-        route::pipeline(self, &mut current, Lane::Slow, operation, commands)
-            .await
-            .inspect_err(|_| self.inner.metrics.redis_error(operation))
-    }
-
-    fn checked(
-        &self,
-        operation: &'static str,
-        replies: Vec<Value>,
-    ) -> Result<Vec<Value>, StoreError> {
-        first_error(operation, &replies)
-            .inspect_err(|_| self.inner.metrics.redis_error(operation))?;
-        Ok(replies)
-    }
-}
-
-impl Master {
-    /// As [`Link::slowly`], on this server: for what is about no key.
-    ///
-    /// # Errors
-    ///
-    /// As the server's answer is sorted by [`StoreError`].
-    pub async fn slowly(
-        &self,
-        operation: &'static str,
-        commands: &Pipeline,
-    ) -> Result<Vec<Value>, StoreError> {
-        let replies = self.node.pipeline(Lane::Slow, operation, commands).await;
-        let replies = replies.inspect_err(|_| self.link.inner.metrics.redis_error(operation))?;
-        self.link.checked(operation, replies)
     }
 }
 

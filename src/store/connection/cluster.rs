@@ -2,10 +2,12 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, Ordering};
+use std::time::Duration;
 
 use futures_util::future::join_all;
 use futures_util::stream::{self, StreamExt};
 use redis::{Pipeline, Value};
+use tokio::time::timeout;
 
 use super::client::{Address, Door};
 use super::node::{Lane, Node};
@@ -15,6 +17,9 @@ use crate::store::value::{self, corrupt};
 
 /// Nodes that are asked at the same time: one that does not answer holds up no other.
 const ASKED_AT_ONCE: usize = 4;
+/// What an answer over a connection that stands may take. A node that needs longer is connected to anew; one that hangs
+/// must not hold up finding its successor for as long as a delivery's answer may take.
+const ANSWER: Duration = Duration::from_secs(1);
 const OPERATION: &str = "find the nodes of the cluster";
 
 /// A master as a node tells of it.
@@ -134,7 +139,7 @@ async fn node(door: &Door, master: &Master, open: &[Arc<Node>]) -> Result<Arc<No
         .iter()
         .find(|node| node.address.as_ref() == Some(&master.address));
     if let Some(node) = known
-        && let Ok(facts) = node.look().await
+        && let Ok(Ok(facts)) = timeout(ANSWER, node.look()).await
         && facts.refusal.is_none()
         && facts.identity.continues(&node.identity)
     {
@@ -180,7 +185,10 @@ async fn ask(
         .iter()
         .find(|node| node.address.as_ref() == Some(address));
     let kept = match known {
-        Some(node) => node.pipeline(Lane::Shared, OPERATION, &commands).await.ok(),
+        Some(node) => {
+            let asked = node.pipeline(Lane::Shared, OPERATION, &commands);
+            timeout(ANSWER, asked).await.ok().and_then(Result::ok)
+        }
         None => None,
     };
     let replies = match kept {

@@ -23,8 +23,8 @@ impl Identity {
     }
 }
 
-/// What INFO tells of a server that boot checks and readiness use. Of a cluster: of all masters together, see
-/// [`ServerFacts::and`].
+/// What INFO tells of a server that boot checks and readiness use. Of a cluster: of all masters together, and of each
+/// fact the worst.
 #[derive(Debug, Clone)]
 pub struct ServerFacts {
     /// Which server this is.

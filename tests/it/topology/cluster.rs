@@ -278,7 +278,7 @@ async fn commands_work_too(cluster: &Cluster, config: &Config, receiver: &Receiv
         .map(|n| {
             let url = receiver.url("/applied");
             format!(
-                "[[webhooks]]\nid = \"hook{n}\"\nname = \"n\"\nurl = {url:?}\nevents = [\"gone.*\"]\nmax_attempts = 1\n"
+                "[[webhooks]]\nid = \"hook{n}\"\nname = \"n\"\nurl = {url:?}\nevents = [\"gone.*\"]\n"
             )
         })
         .collect();
@@ -297,7 +297,7 @@ async fn commands_work_too(cluster: &Cluster, config: &Config, receiver: &Receiv
         |listed| listed.contains("feed:1"),
     )
     .await;
-    run(&["rejected", "purge", "--all"]).await;
+    run(&["rejected", "purge", "--all", "--yes"]).await;
     assert_eq!(run(&["rejected", "list", "--output", "json"]).await, "[]\n");
     assert_eq!(run(&["dead", "list", "--output", "json"]).await, "[]\n");
     run(&["dead", "replay", "--all"]).await;
