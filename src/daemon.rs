@@ -1,7 +1,7 @@
 //! The daemon: what is started in which order, what ends when, and why.
 //!
 //! For the whole life of the process: the links to Redis, the metrics listener, the API, readiness. For each era: the
-//! membership's beats, the registry and its follower, the dispatch with its lanes, the fan-out, the sources. An era is
+//! keeper with the membership's beats, the registry and its follower, the dispatch with its lanes, the fan-out, the sources. An era is
 //! begun from what Redis holds and from nothing else, so that a daemon that was deposed, or whose Redis was replaced,
 //! goes on exactly as one that was just started.
 //!
@@ -11,6 +11,7 @@
 //! and the metrics answer until the very end: what the API does is done in Redis, whoever owns the shard.
 
 mod follower;
+mod keeper;
 mod life;
 mod lock;
 mod sampler;

@@ -21,6 +21,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::{Semaphore, mpsc};
+use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 
 use self::agenda::Agenda;
@@ -34,7 +35,7 @@ use self::settle::{Records, Settled};
 use self::stats::Stats;
 use crate::clock::Clock;
 use crate::event::Event;
-use crate::membership::Era;
+use crate::membership::{Era, Owned};
 use crate::metrics::Metrics;
 use crate::registry::{Registered, Registry};
 use crate::settings::Settings;
@@ -48,6 +49,8 @@ use crate::webhook;
 const INBOX: usize = 4_096;
 /// A lane that ended without parking (a panic, a webhook that cannot be called) is made again after this.
 const AGAIN: Duration = Duration::from_secs(5);
+/// How often it is looked whether the lanes of a shard that moves have ended.
+const DRAIN_LOOK: Duration = Duration::from_millis(5);
 
 /// What the dispatch of one era works with.
 pub struct Parts {
@@ -80,14 +83,16 @@ pub struct Dispatch {
     slots: Arc<Semaphore>,
     budget: Arc<TakenBudget>,
     lanes: Vec<Mutex<HashMap<Arc<str>, Arc<LaneHandle>>>>,
-    limiters: Mutex<HashMap<Arc<str>, Arc<Limiter>>>,
+    /// The rate limiters of webhooks, each with its shard.
+    limiters: Mutex<HashMap<Arc<str>, (u16, Arc<Limiter>)>>,
     agenda: Agenda,
     /// Webhooks with dead letters, as far as is known.
     buried: Mutex<HashSet<(u16, Arc<str>)>>,
     settled: mpsc::UnboundedSender<Settled>,
     records: Arc<Records>,
     stats: Arc<Stats>,
-    draining: AtomicBool,
+    /// Shards in which nothing more is started, because they go to another daemon.
+    draining: Vec<AtomicBool>,
     tasks: TaskTracker,
 }
 
@@ -118,7 +123,9 @@ impl Dispatch {
             settled,
             records,
             stats,
-            draining: AtomicBool::new(false),
+            draining: (0..parts.store.shards())
+                .map(|_| AtomicBool::new(false))
+                .collect(),
             tasks,
             store: parts.store,
             settings: parts.settings,
@@ -211,7 +218,10 @@ impl Dispatch {
         share: Share,
     ) -> Result<(), Share> {
         let fifo = to.webhook.spec.ordering == webhook::Ordering::Fifo;
-        if fifo || self.is_draining() || !self.era.is_valid() || self.era.owned(to.shard).is_none()
+        if fifo
+            || self.is_draining(to.shard)
+            || !self.era.is_valid()
+            || self.era.owned(to.shard).is_none()
         {
             return Err(share);
         }
@@ -257,7 +267,7 @@ impl Dispatch {
 
     fn call(self: &Arc<Dispatch>, shard: u16, uid: &Arc<str>, wake: impl Fn(&LaneHandle)) {
         // A lane made while draining would park at once, be due at once, and keep the drain from its end.
-        if self.era.owned(shard).is_none() || self.is_draining() {
+        if self.era.owned(shard).is_none() || self.is_draining(shard) {
             return;
         }
         let mut lanes = self.lanes(shard);
@@ -313,6 +323,7 @@ impl Dispatch {
                     uid: to.uid.clone(),
                     owner: owned.value.clone(),
                 },
+                cut: owned.cut.clone(),
                 behind,
             },
         );
@@ -356,22 +367,53 @@ impl Dispatch {
         }
     }
 
-    fn is_draining(&self) -> bool {
-        self.draining.load(Ordering::Acquire)
+    fn is_draining(&self, shard: u16) -> bool {
+        let draining = self.draining.get(usize::from(shard));
+        draining.is_some_and(|draining| draining.load(Ordering::Acquire))
     }
 
-    /// Starts nothing more; lanes store what waits, finish what flies, park and end. Resolves when all have, or never:
-    /// the caller has a deadline.
-    pub async fn drain(&self) {
-        self.draining.store(true, Ordering::Release);
+    fn set_draining(&self, shard: u16, draining: bool) {
+        if let Some(shard) = self.draining.get(usize::from(shard)) {
+            shard.store(draining, Ordering::Release);
+        }
+    }
+
+    /// Ends everything that goes on in a shard that another daemon is to have: nothing more is started, what waits is
+    /// stored, what flies may land until `deadline` and is cut off then. Returns what the shard was owned under, to be
+    /// released; nothing of it is in memory any more.
+    pub async fn hand_over(&self, shard: u16, deadline: Instant) -> Option<Arc<Owned>> {
+        let owned = self.era.owned(shard)?;
+        self.set_draining(shard, true);
         // Once: a lane that is called again while it parks would begin anew. One that is made from now on knows by itself.
-        for shard in 0..self.store.shards() {
-            self.lanes(shard)
-                .values()
-                .for_each(|handle| handle.change());
+        self.lanes(shard)
+            .values()
+            .for_each(|handle| handle.change());
+        loop {
+            {
+                // Lanes are made under the same lock, and only in a shard that is owned.
+                let lanes = self.lanes(shard);
+                if lanes.is_empty() {
+                    self.era.disown(shard);
+                    break;
+                }
+            }
+            if Instant::now() >= deadline && !owned.cut.is_cancelled() {
+                tracing::warn!(
+                    shard,
+                    "what is still in flight in a shard that moves is cut off, and will be delivered again"
+                );
+                owned.cut.cancel();
+            }
+            tokio::time::sleep(DRAIN_LOOK).await;
         }
-        while (0..self.store.shards()).any(|shard| !self.lanes(shard).is_empty()) {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
+        self.agenda.remove_shard(shard);
+        self.buried().retain(|(buried, _)| *buried != shard);
+        // Another owner spends from now on: should the shard come back, its limiters start dry.
+        self.limiters
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .retain(|_, (of, _)| *of != shard);
+        self.set_draining(shard, false);
+        Some(owned)
     }
 }

@@ -4,12 +4,15 @@
 //! at a time, so that a webhook's deliveries are queued in the order of their events. A batch that Redis does not take
 //! is tried again in its place: until it is stored, the source entries are its home, and they stay pending.
 
+mod waker;
+
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use self::waker::Waker;
 use crate::clock::Clock;
 use crate::delivery::{DeadReason, Tries, delivery_id};
 use crate::dispatch::Dispatch;
@@ -71,6 +74,7 @@ pub struct Fanout {
     dispatch: Arc<Dispatch>,
     writers: Vec<Writer>,
     room: Arc<Semaphore>,
+    waker: Waker,
     state: StateLog,
 }
 
@@ -92,6 +96,7 @@ impl Fanout {
                 })
                 .collect(),
             room: Arc::new(Semaphore::new(MOST_WAITING_KIB as usize)),
+            waker: Waker::start(store.clone(), era.clone()),
             state: StateLog::severe("queueing of deliveries"),
             store,
             settings,
@@ -233,16 +238,20 @@ impl Fanout {
                 event: waiting.event.clone(),
             })
             .collect();
+        let mut owner = None;
         if !entries.is_empty() {
             let now_ms = self.clock.unix_ms();
-            if let Err(error) = self
+            let queued = self
                 .store
                 .enqueue(shard, &entries, now_ms, self.era.generation)
-                .await
-            {
-                let mut back = fitting;
-                back.append(&mut over);
-                return Err((error, back));
+                .await;
+            match queued {
+                Ok(found) => owner = found,
+                Err(error) => {
+                    let mut back = fitting;
+                    back.append(&mut over);
+                    return Err((error, back));
+                }
             }
         }
         self.metrics
@@ -260,12 +269,8 @@ impl Fanout {
             woken
                 .iter()
                 .for_each(|uid| dispatch.wake_for_more(shard, uid));
-        } else {
-            let uids: Vec<String> = woken.iter().map(|uid| uid.to_string()).collect();
-            if let Err(error) = self.store.wake_owner(shard, &uids).await {
-                // The owner's sweep finds them.
-                tracing::debug!(%error, "an owner could not be woken");
-            }
+        } else if let Some(owner) = owner.filter(|owner| *owner != self.era.nonce) {
+            self.waker.wake(owner, shard, woken);
         }
         self.bury_over_bound(shard, over).await
     }

@@ -2,24 +2,27 @@
 //!
 //! A daemon joins under a new nonce and beats every two seconds. It acts (reads a source, starts a POST, creates or
 //! schedules anything) only while it is *valid*: less than half the lease time has passed, by its own monotonic clock,
-//! since its last good beat was sent. Others depose a daemon whose beat stood still for 0.8 of the lease time by their
-//! clock, and claim its shards by comparing the owner that they saw. The time from joining to losing it all, by being
-//! deposed or by Redis being replaced, is an [`Era`]; whatever is in memory belongs to one era and ends with it.
+//! since its last good beat was sent. Others depose a daemon whose beat stood still for long enough by their own clock,
+//! and claim what it owned by comparing the owner that they saw. Which shard and which source belongs to whom, each
+//! computes for itself from the list that its beat returns; whoever owns what belongs to another by now finishes what
+//! it has begun there, releases it, and calls the other. The time from joining to losing it all, by being deposed or by
+//! Redis being replaced, is an [`Era`]; whatever is in memory belongs to one era and ends with it.
 
-use std::collections::HashMap;
+mod beats;
+mod members;
+
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
+pub use self::beats::Membership;
+pub use self::members::{Member, Members};
 use crate::clock::Clock;
-use crate::store::ownership::Beat;
-use crate::store::{Store, StoreError};
-
-/// How often a daemon beats, unless its lease time is so short that it must beat more often.
-const BEAT_EVERY: Duration = Duration::from_secs(2);
+use crate::store::StoreError;
 
 /// Why an era ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -45,6 +48,9 @@ pub struct Owned {
     pub claimed_ms: u64,
     /// Whether somebody owned it before, so that its rate limiters start dry.
     pub had_owner: bool,
+    /// Cancelled when everything that goes on in the shard must end at once: at the end of the era, or of the time that
+    /// a hand-over may take.
+    pub cut: CancellationToken,
 }
 
 /// One membership, from joining to its end.
@@ -53,8 +59,6 @@ pub struct Era {
     pub nonce: String,
     /// The generation of the store's Redis that all of the era's state comes from.
     pub generation: u64,
-    /// The nonces of all daemons that were live when this one joined, its own among them.
-    pub joined: Vec<String>,
     clock: Clock,
     half_lease: Duration,
     /// Monotonic ms when the last good beat was sent.
@@ -62,12 +66,15 @@ pub struct Era {
     token: CancellationToken,
     ending: std::sync::OnceLock<Ending>,
     owned: Vec<ArcSwapOption<Owned>>,
+    called: Notify,
+    leaving: AtomicBool,
+    /// Deliveries in the queues of the shards that it owns, for the others.
+    waiting: AtomicU64,
 }
 
 impl Era {
     fn new(nonce: String, generation: u64, clock: Clock, lease: Duration, shards: u16) -> Era {
         Era {
-            joined: vec![nonce.clone()],
             nonce,
             generation,
             clock,
@@ -76,6 +83,9 @@ impl Era {
             token: CancellationToken::new(),
             ending: std::sync::OnceLock::new(),
             owned: (0..shards).map(|_| ArcSwapOption::empty()).collect(),
+            called: Notify::new(),
+            leaving: AtomicBool::new(false),
+            waiting: AtomicU64::new(0),
         }
     }
 
@@ -83,6 +93,11 @@ impl Era {
     pub fn is_valid(&self) -> bool {
         let beaten = Duration::from_millis(self.beaten_at_ms.load(Ordering::Acquire));
         !self.token.is_cancelled() && self.clock.monotonic() < beaten + self.half_lease
+    }
+
+    fn beaten(&self, sent: Duration) {
+        let sent_ms = u64::try_from(sent.as_millis()).unwrap_or(u64::MAX);
+        self.beaten_at_ms.store(sent_ms, Ordering::Release);
     }
 
     /// Ends the era; the first reason stays.
@@ -127,193 +142,46 @@ impl Era {
             .map(|(shard, _)| shard)
             .collect()
     }
-}
 
-/// Joins, beats and claims for one daemon.
-pub struct Membership {
-    store: Store,
-    clock: Clock,
-    name: String,
-    lease: Duration,
-    /// What each other daemon's beat was when it last changed, and when that was by this daemon's clock.
-    seen: HashMap<String, (String, Duration)>,
-    counter: u64,
-}
-
-impl Membership {
-    /// The membership of the daemon `name`, with a lease time of `lease`.
-    pub fn new(store: Store, clock: Clock, name: String, lease: Duration) -> Membership {
-        Membership {
-            store,
-            clock,
-            name,
-            lease,
-            seen: HashMap::new(),
-            counter: 0,
+    fn own(&self, shard: u16, owned: Owned) {
+        if let Some(slot) = self.owned.get(usize::from(shard)) {
+            slot.store(Some(Arc::new(owned)));
         }
     }
 
-    /// How often to beat: five times within a lease, so that a lost beat or two cost nothing.
-    pub fn beat_every(&self) -> Duration {
-        BEAT_EVERY.min(self.lease / 5)
+    /// From now on nothing is begun in the shard. What it was owned under, to be released.
+    pub fn disown(&self, shard: u16) -> Option<Arc<Owned>> {
+        self.owned.get(usize::from(shard))?.swap(None)
     }
 
-    /// Joins under a new nonce, deposes this instance's own predecessors (whoever holds the instance's lock file is
-    /// the only one of its name that lives), and claims every shard without a live owner.
-    ///
-    /// # Errors
-    ///
-    /// Whatever keeps Redis from answering.
-    pub async fn join(&mut self) -> Result<Arc<Era>, StoreError> {
-        let nonce = hex::encode(self.clock.random_bytes::<8>());
-        let generation = self.store.link().generation();
-        let mut era = Era::new(
-            nonce,
-            generation,
-            self.clock.clone(),
-            self.lease,
-            self.store.shards(),
-        );
-        self.seen.clear();
-        let listed = self.send_beat(&era, true).await?.unwrap_or_default();
-        let predecessors: Vec<String> = listed
-            .iter()
-            .filter(|(nonce, beat)| **nonce != era.nonce && beat_name(beat) == self.name)
-            .map(|(nonce, _)| nonce.clone())
-            .collect();
-        self.store.depose(&predecessors).await?;
-        era.joined = listed
-            .into_keys()
-            .filter(|nonce| !predecessors.contains(nonce))
-            .collect();
-        let live: Vec<&String> = era.joined.iter().collect();
-        self.claim_orphans(&era, &live).await?;
-        Ok(Arc::new(era))
+    /// Another daemon joined, left or released something: who owns what is to be looked at soon.
+    pub fn call(&self) {
+        self.called.notify_one();
     }
 
-    /// One beat: proves that this daemon lives, deposes those that do not, and claims what they owned. Returns the
-    /// nonces of all live daemons.
-    ///
-    /// # Errors
-    ///
-    /// Whatever keeps Redis from answering; the era ends by itself if it is over.
-    pub async fn beat(&mut self, era: &Era) -> Result<Vec<String>, StoreError> {
-        let Some(mut listed) = self.send_beat(era, false).await? else {
-            era.end(Ending::Deposed);
-            return Ok(Vec::new());
-        };
-        let now = self.clock.monotonic();
-        let mut silent = Vec::new();
-        for (nonce, beat) in listed.iter().filter(|(nonce, _)| **nonce != era.nonce) {
-            let seen = self
-                .seen
-                .entry(nonce.clone())
-                .or_insert_with(|| (beat.clone(), now));
-            if seen.0 != *beat {
-                *seen = (beat.clone(), now);
-            } else if now.saturating_sub(seen.1) >= self.lease.mul_f64(0.8) {
-                silent.push(nonce.clone());
-            }
-        }
-        self.seen.retain(|nonce, _| listed.contains_key(nonce));
-        if !silent.is_empty() {
-            tracing::warn!(instances = ?silent, "other daemons stopped beating: taking over what they owned");
-            self.store.depose(&silent).await?;
-            listed.retain(|nonce, _| !silent.contains(nonce));
-        }
-        let live: Vec<&String> = listed.keys().collect();
-        if era.owned_shards().len() < usize::from(self.store.shards()) {
-            self.claim_orphans(era, &live).await?;
-        }
-        Ok(listed.into_keys().collect())
+    /// Resolves once for any number of calls.
+    pub async fn called(&self) {
+        self.called.notified().await;
     }
 
-    async fn send_beat(
-        &mut self,
-        era: &Era,
-        join: bool,
-    ) -> Result<Option<HashMap<String, String>>, StoreError> {
-        self.counter += 1;
-        let sent = self.clock.monotonic();
-        let beat = format!("{}:{}", self.counter, self.name);
-        match self.store.beat(&era.nonce, &beat, join).await? {
-            Beat::Deposed => Ok(None),
-            Beat::Listed(listed) => {
-                // A reply of another server proves nothing about what this era holds.
-                if self.store.link().generation() != era.generation {
-                    era.end(Ending::Replaced);
-                    return Err(StoreError::Replaced);
-                }
-                era.beaten_at_ms.store(
-                    u64::try_from(sent.as_millis()).unwrap_or(u64::MAX),
-                    Ordering::Release,
-                );
-                Ok(Some(listed))
-            }
-        }
+    /// This daemon stops: everything that it owns belongs to others from its next beat on.
+    pub fn leave(&self) {
+        self.leaving.store(true, Ordering::Release);
+        self.call();
     }
 
-    async fn claim_orphans(&self, era: &Era, live: &[&String]) -> Result<(), StoreError> {
-        let owners = self.store.owners().await?;
-        for (shard, owner) in (0u16..).zip(owners) {
-            let expected = owner.clone().unwrap_or_default();
-            let (nonce, epoch) = expected.split_once(':').unwrap_or_default();
-            let orphan = !live.iter().any(|live| *live == nonce) || nonce.is_empty();
-            if !orphan {
-                continue;
-            }
-            let epoch = epoch.parse::<u64>().unwrap_or(0) + 1;
-            let value = format!("{}:{epoch}", era.nonce);
-            if self.store.claim(shard, &expected, &value).await?
-                && let Some(slot) = era.owned.get(usize::from(shard))
-            {
-                slot.store(Some(Arc::new(Owned {
-                    value: Arc::from(value),
-                    claimed_at: self.clock.monotonic(),
-                    claimed_ms: self.clock.unix_ms(),
-                    had_owner: owner.is_some(),
-                })));
-            }
-        }
-        Ok(())
+    /// Whether it stops.
+    pub fn is_leaving(&self) -> bool {
+        self.leaving.load(Ordering::Acquire)
     }
 
-    /// Claims a source stream for `era` if nobody alive owns it. True if it is this daemon's now.
-    ///
-    /// # Errors
-    ///
-    /// Whatever keeps Redis from answering.
-    pub async fn claim_source(
-        store: &Store,
-        era: &Era,
-        source: &str,
-        live: &[String],
-    ) -> Result<bool, StoreError> {
-        let owner = store.source_owner(source).await?.unwrap_or_default();
-        if owner == era.nonce {
-            return Ok(true);
-        }
-        if live.contains(&owner) {
-            return Ok(false);
-        }
-        store.claim_source(source, &owner, &era.nonce).await
+    /// Deliveries that wait in the queues of its shards, when they were last counted.
+    pub fn waiting(&self) -> u64 {
+        self.waiting.load(Ordering::Acquire)
     }
 
-    /// Leaves: releases all shards, so that whoever comes next need not wait for a lease to run out.
-    ///
-    /// # Errors
-    ///
-    /// Whatever keeps Redis from answering; then the others find out by themselves.
-    pub async fn leave(&self, era: &Era) -> Result<(), StoreError> {
-        for shard in era.owned_shards() {
-            if let Some(owned) = era.owned(shard) {
-                self.store.claim(shard, &owned.value, "").await?;
-            }
-        }
-        self.store.depose(std::slice::from_ref(&era.nonce)).await
+    /// Sets what [`Era::waiting`] says, and the next beat.
+    pub fn set_waiting(&self, deliveries: u64) {
+        self.waiting.store(deliveries, Ordering::Release);
     }
-}
-
-fn beat_name(beat: &str) -> &str {
-    beat.split_once(':').map_or("", |(_, name)| name)
 }

@@ -154,6 +154,12 @@ pub struct Metrics {
     pub redis_generations_total: IntCounter,
     /// Shards that this daemon owns.
     pub shards_owned: IntGauge,
+    /// Shards that this daemon claimed.
+    pub shards_claimed_total: IntCounter,
+    /// Shards that this daemon handed over.
+    pub shards_released_total: IntCounter,
+    /// Daemons that live, as the last beat showed them.
+    pub instances: IntGauge,
     /// Heartbeats to Redis that were late or failed.
     pub beats_missed_total: IntCounter,
 

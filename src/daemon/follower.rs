@@ -4,6 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use tokio::sync::mpsc;
+
 use crate::clock::Clock;
 use crate::dispatch::Dispatch;
 use crate::logging::StateLog;
@@ -54,6 +56,8 @@ pub struct Follower {
     pub clock: Clock,
     /// When the registry was last current.
     pub freshness: Arc<Freshness>,
+    /// Told which source streams other daemons ask for.
+    pub asked: mpsc::Sender<String>,
 }
 
 /// Fills the registry and returns from where to follow. What changes meanwhile is followed afterwards.
@@ -139,6 +143,9 @@ impl Follower {
             for change in changes {
                 match change {
                     Change::Wake { shard, uid } => self.dispatch.wake(shard, &Arc::from(uid)),
+                    Change::Members => self.era.call(),
+                    // Who is not heard asks again; a daemon that stops releases its sources anyway.
+                    Change::Source(source) => drop(self.asked.try_send(source)),
                     Change::Webhook { number, id } => {
                         if number != position.number + 1 {
                             return Err(StoreError::Corrupt {

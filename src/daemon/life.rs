@@ -4,12 +4,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::DaemonError;
 use super::follower::{self, Follower, Freshness};
+use super::keeper::Keeper;
 use super::sampler::Sampler;
 use super::sources::{ConfiguredSource, Sources, SourcesState};
 use crate::clock::Clock;
@@ -17,7 +18,7 @@ use crate::dispatch::http_client::HttpClient;
 use crate::dispatch::{self, Dispatch};
 use crate::fanout::Fanout;
 use crate::logging::StateLog;
-use crate::membership::{Ending, Era, Membership};
+use crate::membership::{Ending, Era, Members, Membership};
 use crate::metrics::Metrics;
 use crate::readiness::{self, Readiness};
 use crate::registry::Registry;
@@ -28,8 +29,8 @@ use crate::store::{Store, StoreError};
 /// The pause before an era that could not begin is tried again, at first and at most.
 const AGAIN_FIRST: Duration = Duration::from_millis(50);
 const AGAIN_LONGEST: Duration = Duration::from_secs(2);
-/// The pause after a beat that failed.
-const BEAT_AGAIN: Duration = Duration::from_millis(200);
+/// Requests of other daemons for sources that may wait; who is not heard asks again.
+const MOST_ASKED: usize = 1_000;
 /// What acknowledging and releasing may take beyond the grace, once the lanes are cut off.
 const CLOSING: Duration = Duration::from_secs(2);
 
@@ -61,10 +62,10 @@ impl Life {
                 begun = self.begin(&mut membership, &mut warned) => begun,
             };
             match begun {
-                Ok(Ok(era)) => {
+                Ok(Ok((era, members))) => {
                     beginning.well();
                     pause = AGAIN_FIRST;
-                    match self.live(&mut membership, era).await {
+                    match self.live(&mut membership, era, members).await {
                         Ending::Stopped => return Ok(()),
                         Ending::NotBegun => {}
                         Ending::Deposed => {
@@ -98,7 +99,7 @@ impl Life {
         &self,
         membership: &mut Membership,
         warned: &mut bool,
-    ) -> Result<Result<Arc<Era>, crate::store::meta::Unfit>, StoreError> {
+    ) -> Result<Result<(Arc<Era>, Members), crate::store::meta::Unfit>, StoreError> {
         // Until the first connection there is nothing to try; the link tells of what keeps it.
         while self.store.link().connection().is_err() {
             // By looking: a connection that was lost and made again at once changes no state that could be waited for.
@@ -118,7 +119,7 @@ impl Life {
     }
 
     /// Everything that lives as long as an era.
-    async fn live(&self, membership: &mut Membership, era: Arc<Era>) -> Ending {
+    async fn live(&self, membership: &mut Membership, era: Arc<Era>, members: Members) -> Ending {
         let registry = Arc::new(Registry::new(self.store.shards()));
         let position = match follower::load(&self.store, &registry, None).await {
             Ok(position) => position,
@@ -151,7 +152,8 @@ impl Life {
 
         let freshness = Arc::new(Freshness::default());
         let (gate, gated) = watch::channel(Gate::Open);
-        let (live, alive) = watch::channel(era.joined.clone());
+        let (live, alive) = watch::channel(members);
+        let (asked, asking) = mpsc::channel(MOST_ASKED);
         let (sources_state, sources_watch) = watch::channel(SourcesState::default());
         let stop_reading = CancellationToken::new();
         let fanout = Fanout::new(
@@ -174,6 +176,7 @@ impl Life {
                 era: era.clone(),
                 clock: self.clock.clone(),
                 freshness: freshness.clone(),
+                asked,
             }
             .run(position),
         );
@@ -188,6 +191,7 @@ impl Life {
                 registry: registry.clone(),
                 freshness,
                 gate,
+                live: alive.clone(),
             }
             .run(),
         );
@@ -208,16 +212,26 @@ impl Life {
                 fanout,
                 dispatch: dispatch.clone(),
                 gate: gated,
-                live: alive,
+                live: alive.clone(),
+                asked: asking,
                 stop: stop_reading.clone(),
                 state: sources_state,
             }
             .run(),
         );
 
+        let mut keeper = Keeper::new(
+            membership,
+            self.store.clone(),
+            self.metrics.clone(),
+            era.clone(),
+            dispatch.clone(),
+            live,
+            &self.settings,
+        );
         let mut stopped = false;
         tokio::select! {
-            () = self.keep_beating(membership, &era, &dispatch, &live) => {}
+            () = keeper.run() => {}
             () = self.stop.cancelled() => stopped = true,
             Some(ended) = tasks.join_next() => {
                 // They end with the era; before that, only by a panic. Beginning anew from Redis is always right.
@@ -233,27 +247,29 @@ impl Life {
             self.readiness
                 .set(readiness::SOURCES, Err("the daemon is stopping".to_owned()));
             stop_reading.cancel();
+            era.leave();
             let deadline = tokio::time::Instant::now() + self.settings.shutdown.grace;
-            let finished = tokio::select! {
-                finished = tokio::time::timeout_at(deadline, async {
-                    dispatch.drain().await;
-                    let _ = (&mut reading).await;
-                }) => finished.is_ok(),
-                () = self.keep_beating(membership, &era, &dispatch, &live) => false,
-            };
+            let finished = tokio::time::timeout_at(deadline, async {
+                // What a source has handed out and a lane no longer takes goes to its queue.
+                tokio::join!(keeper.run(), async { drop((&mut reading).await) })
+            })
+            .await
+            .is_ok();
             if !finished {
                 tracing::warn!(
                     "the grace is over; what is still in flight will be delivered again"
                 );
             }
             dispatch.write_records().await;
-            let left = tokio::time::timeout(CLOSING, membership.leave(&era)).await;
+            // Before the others may claim what could not be released in time.
+            era.end(Ending::Stopped);
+            let members = alive.borrow().clone();
+            let left = tokio::time::timeout(CLOSING, membership.leave(&era, &members)).await;
             if !matches!(left, Ok(Ok(()))) {
                 tracing::warn!(
-                    "ownership could not be released; others take over when the lease runs out"
+                    "this daemon could not take its leave; others take over when the lease runs out"
                 );
             }
-            era.end(Ending::Stopped);
         } else {
             ending = match era.ended().await {
                 Ending::Stopped => Ending::Replaced,
@@ -276,63 +292,6 @@ impl Life {
         era.end(Ending::NotBegun);
         tokio::time::sleep(AGAIN_LONGEST).await;
         Ending::NotBegun
-    }
-
-    /// Beats until the era is over.
-    async fn keep_beating(
-        &self,
-        membership: &mut Membership,
-        era: &Arc<Era>,
-        dispatch: &Arc<Dispatch>,
-        live: &watch::Sender<Vec<String>>,
-    ) {
-        let state = StateLog::new("the beat");
-        let mut generation = self.store.link().watch();
-        let mut pause = membership.beat_every();
-        loop {
-            tokio::select! {
-                _ = era.ended() => return,
-                () = tokio::time::sleep(pause) => {}
-                // A new connection may lead to another server: found out at once, not with the next beat.
-                Ok(()) = generation.changed() => {}
-            }
-            if self.store.link().generation() != era.generation {
-                era.end(Ending::Replaced);
-                return;
-            }
-            let before = era.owned_shards();
-            match membership.beat(era).await {
-                Ok(listed) => {
-                    pause = membership.beat_every();
-                    state.well();
-                    live.send_replace(listed);
-                    let claimed: Vec<u16> = era
-                        .owned_shards()
-                        .into_iter()
-                        .filter(|shard| !before.contains(shard))
-                        .collect();
-                    if !claimed.is_empty() {
-                        self.metrics
-                            .shards_owned
-                            .set(i64::try_from(before.len() + claimed.len()).unwrap_or(i64::MAX));
-                        tracing::info!(shards = claimed.len(), "shards were taken over");
-                        if let Err(error) = dispatch.adopt(&claimed).await {
-                            // Its sweep finds what is due; what is due later is found when it is.
-                            tracing::warn!(%error, "the work of shards that were taken over could not be read whole");
-                        }
-                    }
-                }
-                Err(error) => {
-                    if era.ends_with(&error) {
-                        return;
-                    }
-                    self.metrics.beats_missed_total.inc();
-                    state.trouble("missed", &error);
-                    // Sooner than the next beat: validity is running out.
-                    pause = BEAT_AGAIN;
-                }
-            }
-        }
     }
 }
 

@@ -8,7 +8,7 @@ use tokio::sync::watch;
 use super::follower::Freshness;
 use crate::clock::Clock;
 use crate::dispatch::Dispatch;
-use crate::membership::Era;
+use crate::membership::{Era, Members};
 use crate::metrics::Metrics;
 use crate::registry::Registry;
 use crate::settings::Settings;
@@ -45,6 +45,8 @@ pub struct Sampler {
     pub freshness: Arc<Freshness>,
     /// What halts the reading of sources.
     pub gate: watch::Sender<Gate>,
+    /// All live daemons: each tells with its beat how much waits in its queues.
+    pub live: watch::Receiver<Members>,
 }
 
 impl Sampler {
@@ -164,12 +166,14 @@ impl Sampler {
                 ),
             ));
         }
-        if sizes.waiting >= self.settings.queue.max_total_deliveries {
+        self.era.set_waiting(sizes.waiting);
+        let waiting = sizes.waiting + self.live.borrow().waiting_elsewhere(&self.era.nonce);
+        if waiting >= self.settings.queue.max_total_deliveries {
             return Ok(Gate::Halted(
                 "queues_full",
                 format!(
-                    "{} deliveries wait in queues (queue.max_total_deliveries is {})",
-                    sizes.waiting, self.settings.queue.max_total_deliveries
+                    "{waiting} deliveries wait in the queues of all daemons (queue.max_total_deliveries is {})",
+                    self.settings.queue.max_total_deliveries
                 ),
             ));
         }

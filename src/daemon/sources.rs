@@ -1,28 +1,35 @@
-//! The readers of all sources: finds the streams of a glob, claims what nobody alive owns, and keeps one reader each.
+//! The readers of all sources: one for each stream that belongs to this daemon.
+//!
+//! A stream has one reader at a time: whoever stands as its owner. The daemon that it belongs to claims it when nobody
+//! who lives owns it, and asks a living owner to release it. So daemons need not have the same sources: what is never
+//! asked for stays where it is, and what belongs to a daemon that does not know it is claimed by one that does.
 
-use std::collections::{HashMap, HashSet};
+mod discovery;
+mod readers;
+
+use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
-use tokio::sync::watch;
-use tokio::task::JoinSet;
+use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use self::discovery::{Discovery, owner_key};
+use self::readers::Readers;
 use crate::clock::Clock;
 use crate::dispatch::Dispatch;
-use crate::event::Layout;
 use crate::fanout::Fanout;
 use crate::logging::StateLog;
-use crate::membership::{Era, Membership};
-use crate::metrics::{Metrics, SourceMetrics};
+use crate::membership::{Era, Members};
+use crate::metrics::Metrics;
 use crate::settings::{Settings, SourceSettings, Start};
 use crate::source::{self, Gate, Reader, StreamState};
-use crate::store::source::{SourceStream, discover};
+use crate::store::source::SourceStream;
 use crate::store::{Link, Store, StoreError};
 
-/// How often ownership is looked at and the sources' metrics are summed up.
+/// How often the sources' metrics are summed up, and a stream that another daemon still owns is asked for.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// The same while a stream that is owned is not being read yet, so that readiness tells of it soon.
@@ -59,8 +66,10 @@ pub struct Sources {
     pub dispatch: Arc<Dispatch>,
     /// What halts the reading.
     pub gate: watch::Receiver<Gate>,
-    /// The nonces of all live daemons.
-    pub live: watch::Receiver<Vec<String>>,
+    /// All live daemons.
+    pub live: watch::Receiver<Members>,
+    /// Streams that other daemons ask for, by the name under which their owner stands.
+    pub asked: mpsc::Receiver<String>,
     /// Stops the reading.
     pub stop: CancellationToken,
     /// Told how many streams are known and how many are being read.
@@ -78,217 +87,256 @@ pub struct SourcesState {
     pub looked_at: usize,
 }
 
-struct Running {
+/// A stream that this daemon may read and does not.
+struct Idle {
     source: usize,
-    state: watch::Receiver<StreamState>,
+    stream: String,
+    start: Start,
+    key: String,
+    /// Whether it belongs to this daemon.
+    belongs: bool,
 }
 
-struct Discovery {
-    metrics: SourceMetrics,
-    layout: Arc<Layout>,
-    streams: Vec<(String, Start)>,
-    looked_at: Option<Instant>,
-    /// Streams that another source reads already.
-    overlapping: HashSet<String>,
-    state: StateLog,
+/// What is remembered from look to look.
+#[derive(Default)]
+struct Looks {
+    /// When owners were last looked at, and when those of streams that belong to other daemons were.
+    owners_at: Option<Instant>,
+    strays_at: Option<Instant>,
+    /// The owners of streams that belong to other daemons, at the last look.
+    strays: HashMap<String, Option<String>>,
+    /// Streams whose readers have finished for another daemon.
+    unreleased: Vec<String>,
 }
 
 impl Sources {
-    /// Runs the readers until the era is over, or, after `stop`, until all have finished.
-    pub async fn run(self) {
-        let mut readers = JoinSet::new();
-        let mut running: HashMap<(usize, String), Running> = HashMap::new();
+    /// Runs the readers until the era is over, or, after `stop`, until all have finished and their streams are released.
+    pub async fn run(mut self) {
+        let mut readers = Readers::default();
+        let mut looks = Looks::default();
+        let state = StateLog::new("claiming of sources");
         let mut discoveries: Vec<Discovery> = self
             .configured
             .iter()
-            .map(|source| Discovery {
-                metrics: self.metrics.source(&source.settings.name),
-                layout: Arc::new(Layout::new(
-                    &source.settings,
-                    self.settings.delivery.max_payload,
-                )),
-                streams: Vec::new(),
-                looked_at: None,
-                overlapping: HashSet::new(),
-                state: StateLog::new("claiming of a source"),
-            })
+            .map(|source| Discovery::new(source, &self.settings, &self.metrics))
             .collect();
         while !self.stop.is_cancelled() && !self.era.token().is_cancelled() {
-            for (index, source) in self.configured.iter().enumerate() {
-                let discovery = &mut discoveries[index];
-                match self
-                    .look(source, discovery, index, &mut running, &mut readers)
-                    .await
-                {
+            for (source, discovery) in self.configured.iter().zip(&mut discoveries) {
+                match discovery.look(source).await {
                     Ok(()) => {
                         discovery.state.well();
                     }
                     Err(error) => {
-                        if self.era.ends_with(&error) {
-                            break;
-                        }
-                        discovery.state.trouble(
-                            "failed",
-                            format_args!("source {}: {error}", source.settings.name),
-                        );
+                        let name = &source.settings.name;
+                        discovery
+                            .state
+                            .trouble("failed", format_args!("source {name}: {error}"));
                     }
                 }
             }
-            let state = self.sum_up(&running, &discoveries);
-            let pause = if state.reading < state.owned {
-                LOOK_SOON
-            } else {
-                LOOK_EVERY
-            };
+            match self.look(&mut discoveries, &mut looks, &mut readers).await {
+                Ok(()) => {
+                    state.well();
+                }
+                Err(error) if self.era.ends_with(&error) => break,
+                Err(error) => {
+                    state.trouble("failed", &error);
+                }
+            }
+            readers.cut();
+            let now = self.sum_up(&readers, &discoveries);
+            let pause =
+                if now.reading < now.owned || readers.all().any(|reader| reader.is_leaving()) {
+                    LOOK_SOON
+                } else {
+                    LOOK_EVERY
+                };
             tokio::select! {
                 _ = self.era.ended() => {}
                 () = self.stop.cancelled() => {}
                 () = tokio::time::sleep(pause) => {}
-                // A reader that ended by itself panicked, or its era is over: claimed and begun anew.
-                Some(ended) = readers.join_next() => {
-                    if let Ok(key) = ended {
-                        running.remove(&key);
-                    } else {
-                        running.retain(|_, reader| reader.state.has_changed().is_ok());
+                Ok(()) = self.live.changed() => looks.owners_at = None,
+                Some(key) = self.asked.recv() => self.let_go(&key, &mut readers),
+                Some((key, leaves)) = readers.ended() => {
+                    looks.owners_at = None;
+                    if leaves {
+                        looks.unreleased.push(key);
                     }
                 }
             }
         }
-        while readers.join_next().await.is_some() {}
+        while let Some((key, _)) = readers.ended().await {
+            looks.unreleased.push(key);
+            if let Err(error) = self.release(&mut looks.unreleased).await {
+                tracing::debug!(%error, "a source could not be released; it goes to others when this daemon is gone");
+            }
+        }
     }
 
+    /// Releases what other daemons asked for, and starts readers of what this daemon can have.
     async fn look(
         &self,
-        source: &ConfiguredSource,
-        discovery: &mut Discovery,
-        index: usize,
-        running: &mut HashMap<(usize, String), Running>,
-        readers: &mut JoinSet<(usize, String)>,
+        discoveries: &mut [Discovery],
+        looks: &mut Looks,
+        readers: &mut Readers,
     ) -> Result<(), StoreError> {
-        let settings = &source.settings;
-        let due = discovery
-            .looked_at
-            .is_none_or(|then| then.elapsed() >= settings.discover_every);
-        if !settings.is_glob() {
-            if discovery.streams.is_empty() {
-                discovery
-                    .streams
-                    .push((settings.stream.clone(), settings.start));
-            }
-        } else if due {
-            self.discover(source, discovery).await?;
+        self.release(&mut looks.unreleased).await?;
+        let passed = |then: Option<Instant>, time| then.is_none_or(|then| then.elapsed() >= time);
+        if !passed(looks.owners_at, LOOK_EVERY) {
+            return Ok(());
         }
-        discovery.looked_at.get_or_insert_with(Instant::now);
-        let live = self.live.borrow().clone();
-        for (stream, start) in &discovery.streams {
-            let key = (index, stream.clone());
-            if running.contains_key(&key) {
-                continue;
-            }
-            if let Some(other) = self.other_source_of(index, stream, running) {
-                if discovery.overlapping.insert(stream.clone()) {
-                    tracing::error!(
-                        source = %settings.name, other, %stream,
-                        "the stream belongs to two sources: it is read for the other one alone; narrow one of them"
-                    );
+        let strays = passed(looks.strays_at, self.settings.ownership.lease);
+        let members = self.live.borrow().clone();
+        let mut idle = self.idle(discoveries, readers, &members);
+        idle.retain(|stream| stream.belongs || strays);
+        looks.owners_at = Some(Instant::now());
+        if strays {
+            looks.strays_at = looks.owners_at;
+        }
+        if idle.is_empty() {
+            return Ok(());
+        }
+        let keys: Vec<String> = idle.iter().map(|stream| stream.key.clone()).collect();
+        let owners = self.store.source_owners(&keys).await?;
+        for (stream, owner) in idle.into_iter().zip(owners) {
+            let owner = owner.filter(|owner| !owner.is_empty());
+            let expected = owner.clone().unwrap_or_default();
+            if expected == self.era.nonce {
+                // Its reader failed, or the reply to the claim was lost.
+                self.start(stream, discoveries, readers);
+            } else if members.lives(&expected) {
+                if stream.belongs {
+                    self.store.ask_for_source(&expected, &stream.key).await?;
                 }
-                continue;
+            } else if stream.belongs || looks.strays.get(&stream.key) == Some(&owner) {
+                let nonce = &self.era.nonce;
+                if self
+                    .store
+                    .claim_source(&stream.key, &expected, nonce)
+                    .await?
+                {
+                    looks.strays.remove(&stream.key);
+                    self.start(stream, discoveries, readers);
+                }
+            } else {
+                looks.strays.insert(stream.key, owner);
             }
-            let owner_key = owner_key(settings, stream);
-            if !Membership::claim_source(&self.store, &self.era, &owner_key, &live).await? {
-                continue;
-            }
-            let (progress, state) = watch::channel(StreamState::default());
-            let reader = Reader::new(source::Parts {
-                store: self.store.clone(),
-                stream: SourceStream::new(source.link.clone(), self.store.keys().clone(), stream),
-                settings: settings.clone(),
-                start: *start,
-                layout: discovery.layout.clone(),
-                fanout: self.fanout.clone(),
-                budget: self.dispatch.budget().clone(),
-                era: self.era.clone(),
-                clock: self.clock.clone(),
-                metrics: discovery.metrics.clone(),
-                gate: self.gate.clone(),
-                stop: self.stop.clone(),
-                most_rejected: self.settings.rejected.max_count,
-                most_notices: self.settings.notices.max_count,
-                progress,
-            });
-            running.insert(
-                key.clone(),
-                Running {
+        }
+        Ok(())
+    }
+
+    /// The streams without a reader here.
+    fn idle(
+        &self,
+        discoveries: &mut [Discovery],
+        readers: &Readers,
+        members: &Members,
+    ) -> Vec<Idle> {
+        let mut idle = Vec::new();
+        for (index, discovery) in discoveries.iter_mut().enumerate() {
+            let settings = &self.configured[index].settings;
+            for (stream, start) in &discovery.streams {
+                let key = owner_key(settings, stream);
+                if let Some(other) = self.other_source_of(index, stream, readers) {
+                    if discovery.overlapping.insert(stream.clone()) {
+                        tracing::error!(
+                            source = %settings.name, other, %stream,
+                            "the stream belongs to two sources: it is read for the other one alone; narrow one of them"
+                        );
+                    }
+                    continue;
+                }
+                if readers.runs(&key) {
+                    continue;
+                }
+                idle.push(Idle {
                     source: index,
-                    state,
-                },
-            );
-            readers.spawn(async move {
-                reader.run().await;
-                key
-            });
+                    stream: stream.clone(),
+                    start: *start,
+                    belongs: members.of_source(&key) == Some(&self.era.nonce),
+                    key,
+                });
+            }
+        }
+        idle
+    }
+
+    fn start(&self, idle: Idle, discoveries: &[Discovery], readers: &mut Readers) {
+        // Two sources may stand for one stream: whichever came first has it.
+        if readers.runs(&idle.key) {
+            return;
+        }
+        let source = &self.configured[idle.source];
+        let discovery = &discoveries[idle.source];
+        let (progress, state) = watch::channel(StreamState::default());
+        let stop = self.stop.child_token();
+        let keys = self.store.keys().clone();
+        let reader = Reader::new(source::Parts {
+            store: self.store.clone(),
+            stream: SourceStream::new(source.link.clone(), keys, &idle.stream),
+            settings: source.settings.clone(),
+            start: idle.start,
+            layout: discovery.layout.clone(),
+            fanout: self.fanout.clone(),
+            budget: self.dispatch.budget().clone(),
+            era: self.era.clone(),
+            clock: self.clock.clone(),
+            metrics: discovery.metrics.clone(),
+            gate: self.gate.clone(),
+            stop: stop.clone(),
+            most_rejected: self.settings.rejected.max_count,
+            most_notices: self.settings.notices.max_count,
+            progress,
+        });
+        tracing::info!(source = %source.settings.name, stream = %idle.stream, "this daemon reads the stream now");
+        readers.start(idle.key, idle.source, idle.stream, state, stop, reader);
+    }
+
+    /// Another daemon asks for a stream: if it belongs to another, its reader finishes.
+    fn let_go(&self, key: &str, readers: &mut Readers) {
+        let members = self.live.borrow();
+        let belongs_to = members.of_source(key);
+        if belongs_to.is_some_and(|nonce| nonce != self.era.nonce) {
+            readers.let_go(key, Instant::now() + self.settings.ownership.handover);
+        }
+    }
+
+    /// Releases streams whose readers have finished, and calls those that they belong to.
+    async fn release(&self, unreleased: &mut Vec<String>) -> Result<(), StoreError> {
+        while let Some(key) = unreleased.last() {
+            self.store.claim_source(key, &self.era.nonce, "").await?;
+            let members = self.live.borrow().clone();
+            let next: Vec<String> = match members.of_source(key) {
+                Some(nonce) if !self.era.is_leaving() => vec![nonce.to_owned()],
+                // The list may be from before this daemon said that it leaves.
+                _ => members.others(&self.era.nonce),
+            };
+            tracing::info!(source = %key, "this daemon no longer reads the stream");
+            unreleased.pop();
+            if let Err(error) = self.store.call(&next).await {
+                tracing::debug!(%error, "a successor could not be called; it looks again by itself");
+            }
         }
         Ok(())
     }
 
     /// The other source that reads `stream` of the same server: two readers of one group would hand each other's
     /// entries out twice.
-    fn other_source_of(
-        &self,
-        index: usize,
-        stream: &str,
-        running: &HashMap<(usize, String), Running>,
-    ) -> Option<&str> {
+    fn other_source_of(&self, index: usize, stream: &str, readers: &Readers) -> Option<&str> {
         let mine = &self.configured[index];
-        running
-            .keys()
-            .filter(|(other, name)| *other != index && name == stream)
-            .map(|(other, _)| &self.configured[*other])
+        readers
+            .all()
+            .filter(|reader| reader.source != index && reader.stream == stream)
+            .map(|reader| &self.configured[reader.source])
             .find(|other| {
                 other.link.is(&mine.link) || other.settings.server == mine.settings.server
             })
             .map(|other| other.settings.name.as_str())
     }
 
-    /// Looks the streams of a glob up again; one that is found later is read from its beginning.
-    async fn discover(
-        &self,
-        source: &ConfiguredSource,
-        discovery: &mut Discovery,
-    ) -> Result<(), StoreError> {
-        let settings = &source.settings;
-        let (found, more) = discover(&source.link, &settings.stream, settings.max_streams).await?;
-        let first = !source.discovered.swap(true, Ordering::AcqRel);
-        discovery.looked_at = Some(Instant::now());
-        let own = format!("{}:{{", self.settings.redis.prefix);
-        for stream in found {
-            let known = discovery.streams.iter().any(|(name, _)| *name == stream);
-            if !known && !stream.starts_with(&own) {
-                tracing::info!(source = %settings.name, %stream, "a source stream was found");
-                let start = if first {
-                    settings.start
-                } else {
-                    Start::Beginning
-                };
-                discovery.streams.push((stream, start));
-            }
-        }
-        if more {
-            tracing::error!(
-                source = %settings.name, max_streams = settings.max_streams,
-                "more streams match the source than sources.max_streams allows: the others are not read"
-            );
-        }
-        Ok(())
-    }
-
-    fn sum_up(
-        &self,
-        running: &HashMap<(usize, String), Running>,
-        discoveries: &[Discovery],
-    ) -> SourcesState {
+    fn sum_up(&self, readers: &Readers, discoveries: &[Discovery]) -> SourcesState {
         let mut state = SourcesState {
-            owned: running.len(),
+            owned: readers.all().filter(|reader| !reader.is_leaving()).count(),
             reading: 0,
             looked_at: discoveries
                 .iter()
@@ -298,9 +346,9 @@ impl Sources {
         let now_ms = self.clock.unix_ms();
         for (index, discovery) in discoveries.iter().enumerate() {
             let (mut lag, mut oldest) = (0, None);
-            for reader in running.values().filter(|reader| reader.source == index) {
+            for reader in readers.all().filter(|reader| reader.source == index) {
                 let stream = *reader.state.borrow();
-                state.reading += usize::from(stream.reading);
+                state.reading += usize::from(stream.reading && !reader.is_leaving());
                 lag += stream.lag_entries;
                 oldest = [oldest, stream.oldest_unread_ms]
                     .into_iter()
@@ -320,13 +368,5 @@ impl Sources {
             changed
         });
         state
-    }
-}
-
-/// Under which name a stream's owner stands: a stream elsewhere may have the name of one here.
-fn owner_key(settings: &SourceSettings, stream: &str) -> String {
-    match &settings.server {
-        None => stream.to_owned(),
-        Some(_) => format!("{}@{}", stream, settings.name),
     }
 }

@@ -43,6 +43,19 @@ impl Agenda {
         }
     }
 
+    /// Removes all of `shard`.
+    pub fn remove_shard(&self, shard: u16) {
+        let mut entries = self.entries();
+        let Entries { by_uid, by_due } = &mut *entries;
+        by_uid.retain(|uid, (due, of)| {
+            let stays = *of != shard;
+            if !stays {
+                by_due.remove(&(*due, uid.clone()));
+            }
+            stays
+        });
+    }
+
     pub fn holds(&self, uid: &str) -> bool {
         self.entries().by_uid.contains_key(uid)
     }
@@ -98,7 +111,11 @@ mod tests {
         let due = agenda.take_due(10);
         assert_eq!(due, [(1, Arc::from("b")), (1, Arc::from("a"))]);
         assert!(agenda.take_due(10).is_empty() && agenda.holds("c") && !agenda.holds("a"));
+        agenda.put(3, "d".into(), 40);
         agenda.remove("c");
-        assert_eq!(agenda.next(), None);
+        agenda.remove_shard(1);
+        assert_eq!(agenda.next(), Some(40));
+        agenda.remove_shard(3);
+        assert!(agenda.next().is_none() && agenda.all().is_empty());
     }
 }

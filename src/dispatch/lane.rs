@@ -22,6 +22,7 @@ use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
 use self::flight::{Flight, Landed};
 use self::read::Read;
@@ -96,6 +97,7 @@ pub(super) struct Lane {
     webhook_id: Arc<str>,
     limiter: Option<Arc<Limiter>>,
     keys: LaneKeys,
+    cut: CancellationToken,
     fifo: bool,
     paused: bool,
     deleted: bool,
@@ -148,6 +150,8 @@ pub(super) struct Beginning {
     pub prepared: Arc<Prepared>,
     pub limiter: Option<Arc<Limiter>>,
     pub keys: LaneKeys,
+    /// Ends the lane at once.
+    pub cut: CancellationToken,
     /// Whether the queue may hold work.
     pub behind: bool,
 }
@@ -163,10 +167,11 @@ impl Lane {
             webhook_id: Arc::from(spec.id.as_str()),
             limiter: beginning.limiter,
             keys: beginning.keys,
+            cut: beginning.cut,
             fifo: spec.ordering == Ordering::Fifo,
             paused: !beginning.registered.webhook.delivers(),
             deleted: false,
-            draining: dispatch.is_draining(),
+            draining: dispatch.is_draining(beginning.registered.shard),
             taken: VecDeque::new(),
             unstored: Vec::new(),
             ready: VecDeque::new(),
@@ -198,12 +203,12 @@ impl Lane {
         }
     }
 
-    /// Runs until the lane has parked or its era is over.
+    /// Runs until the lane has parked, or its era is over or its shard handed over.
     pub(super) async fn run(mut self) {
-        let token = self.dispatch.era.token().clone();
+        let cut = self.cut.clone();
         tokio::select! {
             biased;
-            () = token.cancelled() => {}
+            () = cut.cancelled() => {}
             () = self.work() => {}
         }
     }
@@ -308,7 +313,7 @@ impl Lane {
         if !self.handle.take_changed() {
             return;
         }
-        self.draining = self.dispatch.is_draining();
+        self.draining = self.dispatch.is_draining(self.keys.shard);
         match self.dispatch.registry.by_uid(&self.keys.uid) {
             None => self.deleted = true,
             Some(registered) if Arc::ptr_eq(&registered, &self.registered) => {}

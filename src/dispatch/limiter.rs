@@ -112,7 +112,7 @@ impl Dispatch {
             limiters.remove(&to.uid);
             return None;
         };
-        if let Some(limiter) = limiters.get(&to.uid)
+        if let Some((_, limiter)) = limiters.get(&to.uid)
             && limiter.limit() == limit
         {
             return Some(limiter.clone());
@@ -129,7 +129,7 @@ impl Dispatch {
                     && self.clock.monotonic() < owned.claimed_at + refill
             });
         let limiter = Arc::new(Limiter::new(*limit, dry, &self.clock));
-        limiters.insert(to.uid.clone(), limiter.clone());
+        limiters.insert(to.uid.clone(), (to.shard, limiter.clone()));
         Some(limiter)
     }
 

@@ -249,6 +249,18 @@ pub(super) fn metrics(registry: &Registry) -> Metrics {
             "Times that Redis came back as another server, by a restart or a failover.",
         ),
         shards_owned: gauge("pombo_shards_owned", "Shards that this daemon owns."),
+        shards_claimed_total: counter(
+            "pombo_shards_claimed_total",
+            "Shards that this daemon claimed after it had joined.",
+        ),
+        shards_released_total: counter(
+            "pombo_shards_released_total",
+            "Shards that this daemon handed over to others.",
+        ),
+        instances: gauge(
+            "pombo_instances",
+            "Daemons on this Redis that live, this one among them, as its last beat showed.",
+        ),
         beats_missed_total: counter(
             "pombo_beats_missed_total",
             "Heartbeats to Redis that were late or failed.",

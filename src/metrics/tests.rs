@@ -53,6 +53,9 @@ const PUBLISHED: &[(&str, &str)] = &[
     ("pombo_redis_up", ""),
     ("pombo_redis_generations_total", ""),
     ("pombo_shards_owned", ""),
+    ("pombo_shards_claimed_total", ""),
+    ("pombo_shards_released_total", ""),
+    ("pombo_instances", ""),
     ("pombo_beats_missed_total", ""),
     (
         "pombo_build_info",

@@ -15,9 +15,13 @@ pub struct OwnershipSettings {
     /// After how long without a sign of life a daemon is deposed, 3 s to 5 min.
     #[serde(with = "units::duration")]
     pub lease: Duration,
+    /// How long what moves to another daemon waits for what is in flight, 100 ms to 1 min.
+    #[serde(with = "units::duration")]
+    pub handover: Duration,
 }
 
 pub(super) const KEYS: &[Key] = &[
     Key::integer("shards", 1, 1_024),
     Key::duration("lease", millis(3_000), minutes(5)),
+    Key::duration("handover", millis(100), minutes(1)),
 ];

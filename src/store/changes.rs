@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::connection::Connected;
 use super::error::StoreError;
+use super::value::RawEntry;
 use super::{Store, value};
 use crate::event::EntryId;
 
@@ -27,6 +28,10 @@ pub enum Change {
         /// Its uid.
         uid: String,
     },
+    /// Other daemons joined, left or released something.
+    Members,
+    /// Another daemon wants to read this source stream.
+    Source(String),
 }
 
 /// Where a follower stands.
@@ -116,13 +121,31 @@ impl Store {
                     );
                 } else {
                     position.wakes = entry.id;
-                    let shard = entry.text("shard").and_then(|text| text.parse().ok());
-                    if let (Some(shard), Some(uid)) = (shard, entry.text("uid")) {
-                        found.push(Change::Wake { shard, uid });
-                    }
+                    found.extend(read_wakes(entry));
                 }
             }
         }
         Ok(found)
     }
+}
+
+/// What an entry of a wake-up stream tells; fields that this version does not know say nothing to it.
+fn read_wakes(entry: RawEntry) -> Vec<Change> {
+    let (mut found, mut of_shard) = (Vec::new(), None);
+    for (name, value) in entry.fields.into_iter().flatten() {
+        let Ok(text) = std::str::from_utf8(&value) else {
+            continue;
+        };
+        match &name[..] {
+            b"shard" => of_shard = text.parse().ok(),
+            b"uid" => {
+                let uid = text.to_owned();
+                found.extend(of_shard.take().map(|shard| Change::Wake { shard, uid }));
+            }
+            b"members" => found.push(Change::Members),
+            b"source" => found.push(Change::Source(text.to_owned())),
+            _ => {}
+        }
+    }
+    found
 }

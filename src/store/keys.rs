@@ -128,7 +128,7 @@ impl Keys {
         format!("{}:{{s{shard:02}}}:{rest}", self.prefix)
     }
 
-    /// STRING: `<nonce>:<epoch>` of the shard's owner; empty when released.
+    /// STRING: `<nonce>:<epoch>` of the shard's owner; `:<epoch>` when released.
     pub fn owner(&self, shard: u16) -> String {
         self.sharded(shard, "owner")
     }

@@ -1,8 +1,10 @@
 //! Who lives, and who owns what: beats, claims and wake-ups.
 
-use std::collections::HashMap;
+use std::sync::Arc;
 
 use redis::Value;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 
 use super::error::StoreError;
 use super::{Store, scripts, value};
@@ -12,13 +14,63 @@ const MOST_WAKES: usize = 10_000;
 /// A wake-up stream that nobody reads any more expires.
 const WAKE_EXPIRY_S: usize = 3_600;
 
+/// The version of [`Beat`]'s form.
+const BEAT_VERSION: u64 = 1;
+/// Most wake-ups in one entry of a wake-up stream.
+const WAKES_AT_ONCE: usize = 500;
+
+/// What a daemon says of itself with each beat, stored as JSON. A later version may add to it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Beat {
+    #[serde(rename = "v")]
+    version: u64,
+    /// Another one with each beat.
+    pub counter: u64,
+    /// The daemon's name (the setting `instance.name`).
+    pub name: String,
+    /// Whether it is about to stop, so that nothing belongs to it any more.
+    #[serde(default)]
+    pub leaving: bool,
+    /// Deliveries that wait in the queues of its shards.
+    #[serde(default)]
+    pub waiting: u64,
+}
+
+impl Beat {
+    /// The beat number `counter` of the daemon `name`, which stays and has nothing to do.
+    pub fn new(counter: u64, name: &str) -> Beat {
+        Beat {
+            version: BEAT_VERSION,
+            counter,
+            name: name.to_owned(),
+            leaving: false,
+            waiting: 0,
+        }
+    }
+
+    /// A beat that cannot be read is that of a daemon which lives as long as it changes, and is given nothing.
+    fn read(nonce: &str, text: &str) -> Beat {
+        serde_json::from_str(text).unwrap_or_else(|_| {
+            let digest = Sha256::digest(text);
+            let counter = digest
+                .iter()
+                .take(8)
+                .fold(0, |sum, byte| sum << 8 | u64::from(*byte));
+            Beat {
+                leaving: true,
+                ..Beat::new(counter, nonce)
+            }
+        })
+    }
+}
+
 /// The answer to a beat.
 #[derive(Debug)]
-pub enum Beat {
+pub enum Listed {
     /// Somebody deposed this daemon.
     Deposed,
-    /// All live daemons: nonce -> beat.
-    Listed(HashMap<String, String>),
+    /// All live daemons: nonce and beat.
+    Beats(Vec<(String, Beat)>),
 }
 
 impl Store {
@@ -27,19 +79,26 @@ impl Store {
     /// # Errors
     ///
     /// Whatever keeps Redis from answering.
-    pub async fn beat(&self, nonce: &str, beat: &str, join: bool) -> Result<Beat, StoreError> {
+    pub async fn beat(&self, nonce: &str, beat: &Beat, join: bool) -> Result<Listed, StoreError> {
         let mut connected = self.link().connection()?;
         let reply = scripts::BEAT
             .call()
             .key(self.keys().instances())
             .arg(nonce)
-            .arg(beat)
+            .arg(serde_json::to_vec(beat).unwrap_or_default())
             .arg(if join { "1" } else { "" })
             .run(&mut connected)
             .await?;
         Ok(match reply {
-            list @ (Value::Array(_) | Value::Map(_)) => Beat::Listed(value::text_map(list)),
-            _ => Beat::Deposed,
+            list @ (Value::Array(_) | Value::Map(_)) => {
+                let listed = value::text_map(list).into_iter();
+                let read = listed.map(|(nonce, text)| {
+                    let beat = Beat::read(&nonce, &text);
+                    (nonce, beat)
+                });
+                Listed::Beats(read.collect())
+            }
+            _ => Listed::Deposed,
         })
     }
 
@@ -67,15 +126,16 @@ impl Store {
             .map(drop)
     }
 
-    /// The owners of all shards, by shard; `None` for a shard that never had one.
+    /// The owners of `shards`, in their order: `<nonce>:<epoch>`, `:<epoch>` for one that was released, `None` for one
+    /// that never had an owner.
     ///
     /// # Errors
     ///
     /// Whatever keeps Redis from answering.
-    pub async fn owners(&self) -> Result<Vec<Option<String>>, StoreError> {
+    pub async fn owners(&self, shards: &[u16]) -> Result<Vec<Option<String>>, StoreError> {
         let mut commands = redis::pipe();
-        for shard in 0..self.shards() {
-            commands.cmd("GET").arg(self.keys().owner(shard));
+        for shard in shards {
+            commands.cmd("GET").arg(self.keys().owner(*shard));
         }
         let replies = self
             .link()
@@ -100,20 +160,28 @@ impl Store {
         Ok(value::integer(&call.run(&mut connected).await?) == Some(1))
     }
 
-    /// The owner of a source stream.
+    /// The owners of source streams, in their order; empty or `None` for one that has none.
     ///
     /// # Errors
     ///
     /// Whatever keeps Redis from answering.
-    pub async fn source_owner(&self, source: &str) -> Result<Option<String>, StoreError> {
-        let mut command = redis::cmd("HGET");
-        command.arg(self.keys().source(source)).arg("owner");
-        Ok(value::text(
-            self.link()
-                .connection()?
-                .command("read a source's owner", command)
-                .await?,
-        ))
+    pub async fn source_owners(
+        &self,
+        sources: &[String],
+    ) -> Result<Vec<Option<String>>, StoreError> {
+        let mut commands = redis::pipe();
+        for source in sources {
+            commands
+                .cmd("HGET")
+                .arg(self.keys().source(source))
+                .arg("owner");
+        }
+        let replies = self
+            .link()
+            .connection()?
+            .all("read the owners of sources", &commands)
+            .await?;
+        Ok(replies.into_iter().map(value::text).collect())
     }
 
     /// Sets a source's owner from `expected` to `owner`; false if somebody else was faster.
@@ -143,27 +211,122 @@ impl Store {
     ///
     /// Whatever keeps Redis from answering.
     pub async fn wake_owner(&self, shard: u16, uids: &[String]) -> Result<(), StoreError> {
-        let mut connected = self.link().connection()?;
         let mut command = redis::cmd("GET");
         command.arg(self.keys().owner(shard));
-        let owner = value::text(connected.command("read a shard's owner", command).await?)
-            .unwrap_or_default();
-        let Some((nonce, _)) = owner.split_once(':') else {
+        let mut connected = self.link().connection()?;
+        let owner = value::text(connected.command("read a shard's owner", command).await?);
+        let Some(nonce) = owner.as_deref().and_then(nonce_of) else {
             return Ok(());
         };
-        let key = self.keys().wake(nonce);
+        let work: Vec<(u16, Arc<str>)> = uids
+            .iter()
+            .map(|uid| (shard, Arc::from(uid.as_str())))
+            .collect();
+        self.wake(&[(nonce.to_owned(), work)]).await
+    }
+
+    /// Wakes daemons, each for the webhooks of its shards.
+    ///
+    /// # Errors
+    ///
+    /// Whatever keeps Redis from answering.
+    pub async fn wake(&self, wakes: &[(String, Vec<(u16, Arc<str>)>)]) -> Result<(), StoreError> {
         let mut commands = redis::pipe();
-        for uid in uids {
-            commands
-                .cmd("XADD")
-                .arg(&key)
-                .arg("MAXLEN")
-                .arg("~")
-                .arg(MOST_WAKES)
-                .arg("*");
-            commands.arg("shard").arg(shard).arg("uid").arg(uid);
+        for (nonce, work) in wakes {
+            for chunk in work.chunks(WAKES_AT_ONCE) {
+                let command = self.add_wake(&mut commands, nonce);
+                for (shard, uid) in chunk {
+                    command.arg("shard").arg(*shard).arg("uid").arg(&**uid);
+                }
+            }
+            self.expire_wakes(&mut commands, nonce);
         }
-        commands.cmd("EXPIRE").arg(&key).arg(WAKE_EXPIRY_S);
-        connected.all("wake a daemon", &commands).await.map(drop)
+        self.send_wakes("wake a daemon", &commands).await
+    }
+
+    /// Tells daemons to look at who lives and who owns what.
+    ///
+    /// # Errors
+    ///
+    /// Whatever keeps Redis from answering; then they look with their next beat.
+    pub async fn call(&self, nonces: &[String]) -> Result<(), StoreError> {
+        let mut commands = redis::pipe();
+        for nonce in nonces {
+            self.add_wake(&mut commands, nonce).arg("members").arg("");
+            self.expire_wakes(&mut commands, nonce);
+        }
+        self.send_wakes("call a daemon", &commands).await
+    }
+
+    /// Asks the daemon `nonce` to release a source stream.
+    ///
+    /// # Errors
+    ///
+    /// Whatever keeps Redis from answering.
+    pub async fn ask_for_source(&self, nonce: &str, source: &str) -> Result<(), StoreError> {
+        let mut commands = redis::pipe();
+        self.add_wake(&mut commands, nonce)
+            .arg("source")
+            .arg(source);
+        self.expire_wakes(&mut commands, nonce);
+        self.send_wakes("ask for a source", &commands).await
+    }
+
+    fn add_wake<'a>(
+        &self,
+        commands: &'a mut redis::Pipeline,
+        nonce: &str,
+    ) -> &'a mut redis::Pipeline {
+        commands
+            .cmd("XADD")
+            .arg(self.keys().wake(nonce))
+            .arg("MAXLEN")
+            .arg("~")
+            .arg(MOST_WAKES)
+            .arg("*")
+    }
+
+    fn expire_wakes(&self, commands: &mut redis::Pipeline, nonce: &str) {
+        commands
+            .cmd("EXPIRE")
+            .arg(self.keys().wake(nonce))
+            .arg(WAKE_EXPIRY_S);
+    }
+
+    async fn send_wakes(
+        &self,
+        operation: &'static str,
+        commands: &redis::Pipeline,
+    ) -> Result<(), StoreError> {
+        if commands.is_empty() {
+            return Ok(());
+        }
+        let mut connected = self.link().connection()?;
+        connected.all(operation, commands).await.map(drop)
+    }
+}
+
+/// The nonce of a shard's owner, if it has one.
+pub(super) fn nonce_of(owner: &str) -> Option<&str> {
+    let (nonce, _) = owner.split_once(':')?;
+    (!nonce.is_empty()).then_some(nonce)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_beat_of_another_version_is_read_and_nonsense_is_given_nothing() {
+        let text = serde_json::to_string(&Beat::new(7, "a:b")).unwrap();
+        assert_eq!(
+            text,
+            r#"{"v":1,"counter":7,"name":"a:b","leaving":false,"waiting":0}"#
+        );
+        assert_eq!(Beat::read("n", &text), Beat::new(7, "a:b"));
+        let newer = r#"{"v":2,"counter":8,"name":"a:b","zone":"x"}"#;
+        assert_eq!(Beat::read("n", newer).name, "a:b");
+        let nonsense = Beat::read("n", "1:name");
+        assert!(nonsense.leaving && nonsense != Beat::read("n", "2:name"));
     }
 }

@@ -7,6 +7,7 @@ use super::codec;
 use super::connection::first_error;
 use super::error::StoreError;
 use super::history::Finished;
+use super::ownership::nonce_of;
 use super::{Store, value};
 use crate::event::{EntryId, Event};
 
@@ -54,7 +55,8 @@ struct Ids {
 }
 
 impl Store {
-    /// Adds deliveries to their queues, all of one shard, and marks their webhooks due: all of it or nothing.
+    /// Adds deliveries to their queues, all of one shard, and marks their webhooks due: all of it or nothing. Returns the
+    /// nonce of the shard's owner, who is to be woken; whoever claims a shard without one reads all that is due.
     ///
     /// # Errors
     ///
@@ -66,8 +68,8 @@ impl Store {
         batch: &[Enqueue],
         now_ms: u64,
         generation: u64,
-    ) -> Result<(), StoreError> {
-        let mut commands = redis::Pipeline::with_capacity(batch.len() + 2);
+    ) -> Result<Option<String>, StoreError> {
+        let mut commands = redis::Pipeline::with_capacity(batch.len() + 4);
         let mut uids: Vec<&str> = batch.iter().map(|delivery| &*delivery.uid).collect();
         uids.sort_unstable();
         uids.dedup();
@@ -84,11 +86,14 @@ impl Store {
                 commands.arg(name).arg(&value[..]);
             }
         }
+        // In the same moment: who claims the shard after it finds these deliveries by itself.
+        commands.cmd("GET").arg(self.keys().owner(shard));
         let mut connected = self.link().connection_of(generation)?;
-        connected
+        let reply = connected
             .transaction("queue deliveries", &mut commands)
-            .await
-            .map(drop)
+            .await?;
+        let owner = value::items(reply).pop().and_then(value::text);
+        Ok(owner.as_deref().and_then(nonce_of).map(str::to_owned))
     }
 
     /// Removes settled deliveries. Right from anyone and any number of times, because each names one exact entry.

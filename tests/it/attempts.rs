@@ -162,7 +162,7 @@ async fn an_attempt_outside_of_any_lane_takes_a_token_of_the_webhooks_own_limit(
     );
     let lease = settings.ownership.lease;
     let mut membership = Membership::new(store.clone(), clock.clone(), "n".to_owned(), lease);
-    let era = membership.join().await.expect("an era");
+    let (era, members) = membership.join().await.expect("an era");
     let registry = Arc::new(Registry::new(store.shards()));
     registry.load(made.into(), &[]);
     let dispatch = Dispatch::new(Parts {
@@ -185,6 +185,6 @@ async fn an_attempt_outside_of_any_lane_takes_a_token_of_the_webhooks_own_limit(
         wait > Duration::from_secs(60) && wait <= Duration::from_secs(100),
         "{wait:?}"
     );
-    membership.leave(&era).await.expect("an answer");
+    membership.leave(&era, &members).await.expect("an answer");
     era.end(pombo::membership::Ending::Stopped);
 }

@@ -3,7 +3,7 @@
 mod crash_points;
 mod group;
 mod kill;
-mod ledger;
+pub mod ledger;
 mod memory;
 mod replies;
 mod scripts;

@@ -8,6 +8,7 @@ mod dead_letters;
 mod delivery;
 mod dev;
 mod faults;
+mod fleet;
 mod hasten;
 mod history;
 mod http_client;

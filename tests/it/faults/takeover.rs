@@ -1,4 +1,4 @@
-//! Two daemons on one Redis: one works, the other stands by.
+//! Two daemons on one Redis, one of which fails: the other takes over what it had.
 
 use std::time::Duration;
 
@@ -6,54 +6,26 @@ use rustix::process::Signal;
 use tokio::time::Instant;
 
 use super::ledger::{Ledger, at_rest, config, share, subscribe};
+use crate::fleet::members;
 use crate::support::pombo::Config;
 use crate::support::receiver::Step;
 use crate::support::redis::Redis;
-use crate::support::wait::{stays, until};
+use crate::support::wait::until;
 
-/// Two daemons that share everything but their names.
+/// Two daemons that share everything but their names. The source belongs to the first.
 fn two(redis: &Redis) -> (Config, Config) {
     let named = |name: &str| {
         config(&redis.url())
             .with(&format!("[instance]\nname = {name:?}"))
             .with("[ownership]\nlease = \"3s\"\n[redis]\nresponse_timeout = \"1s\"")
     };
+    let of = members(&["first", "second"]);
+    assert_eq!(of.of_source("events"), Some("first"));
     (named("first"), named("second"))
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_daemon_that_joins_leaves_a_live_ones_source_alone() {
-    let redis = Redis::start().await;
-    let ledger = Ledger::default();
-    let receiver = ledger.receiver(|_| Step::status(200)).await;
-    let (first, second) = two(&redis);
-    subscribe(&first.webhooks().await, &receiver, &["w"]).await;
-    let first = first.spawn().await;
-    redis.event("e0", "many", "{}").await;
-    ledger.complete(&["w"], "e", 1).await;
-    let owner: String = redis.run("HGET pombo:{cfg}:source:events owner").await;
-    let second = second.spawn().await;
-    stays(
-        "the source's owner",
-        Duration::from_secs(2),
-        async || {
-            redis
-                .run::<String>("HGET pombo:{cfg}:source:events owner")
-                .await
-        },
-        |found| *found == owner,
-    )
-    .await;
-    assert_eq!(second.metric("pombo_shards_owned", &[]).await, 0.0);
-    assert_eq!(first.stop().await, Some(0));
-    redis.event("e1", "many", "{}").await;
-    ledger.complete(&["w"], "e", 2).await;
-    assert!(ledger.duplicates().is_empty());
-    assert_eq!(second.stop().await, Some(0));
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_standby_takes_over_from_a_killed_daemon_within_the_lease_with_all_that_was_pending() {
+async fn what_a_killed_daemon_had_is_taken_over_within_the_lease_with_all_that_was_pending() {
     let redis = Redis::start().await;
     let ledger = Ledger::default();
     let receiver = ledger
@@ -72,7 +44,7 @@ async fn a_standby_takes_over_from_a_killed_daemon_within_the_lease_with_all_tha
     first.kill().await;
     redis.event("after", "many", "{}").await;
     until(
-        "the standby's first delivery",
+        "the other's first delivery",
         async || ledger.count("a", "after"),
         |count| *count > 0,
     )
@@ -81,10 +53,10 @@ async fn a_standby_takes_over_from_a_killed_daemon_within_the_lease_with_all_tha
     ledger.complete(&["a", "b"], "e", 2_000).await;
     at_rest(&redis).await;
     println!(
-        "the standby delivered {took:?} after the kill (lease 3 s); {} duplicates",
+        "the other delivered {took:?} after the kill (lease 3 s); {} duplicates",
         ledger.duplicates().values().sum::<u32>()
     );
-    // Deposed after 0.8 of the lease since its last beat, and the source is looked at each second.
+    // Within the lease, on a machine that is not busy with other tests.
     assert!(took < Duration::from_secs(20), "it took {took:?}");
     assert_eq!(second.stop().await, Some(0));
 }
@@ -99,6 +71,7 @@ async fn a_daemon_that_slept_through_its_lease_is_fenced_and_joins_anew() {
             _ => Step::status(200),
         })
         .await;
+    let of = members(&["first", "second"]);
     let (first, second) = two(&redis);
     subscribe(&first.webhooks().await, &receiver, &["a", "b"]).await;
     let first = first.spawn().await;
@@ -126,7 +99,12 @@ async fn a_daemon_that_slept_through_its_lease_is_fenced_and_joins_anew() {
     // What it may repeat is what it was about to send: nothing is queued or scheduled by it.
     let held = 2 * 64;
     assert!(after - before <= held, "{} duplicates", after - before);
-    assert_eq!(first.metric("pombo_shards_owned", &[]).await, 0.0);
+    // It is given back what it had.
+    let had = (0..4).filter(|shard| of.of_shard(*shard) == Some("first"));
+    let had = had.count() as f64;
+    first
+        .wait_for_metric("pombo_shards_owned", &[], |owned| owned == had)
+        .await;
     assert_eq!(first.stop().await, Some(0));
     assert_eq!(second.stop().await, Some(0));
 }

@@ -3,7 +3,7 @@
 use pombo::event::EntryId;
 use pombo::store::dead::Buried;
 use pombo::store::lane::{Parked, Work, Written};
-use pombo::store::ownership::Beat;
+use pombo::store::ownership::{Beat, Listed};
 use pombo::store::queue::{Enqueue, Removal};
 use pombo::store::source::SourceStream;
 use pombo::store::webhooks::Put;
@@ -142,8 +142,8 @@ async fn a_full_redis_still_schedules_buries_removes_acknowledges_and_changes_ha
     assert_eq!(stream.trim(id, generation).await.expect("room"), 1);
 
     assert!(matches!(
-        store.beat("n", "1:n", true).await,
-        Ok(Beat::Listed(_))
+        store.beat("n", &Beat::new(1, "n"), true).await,
+        Ok(Listed::Beats(_))
     ));
     store.depose(&["n".to_owned()]).await.expect("room");
     assert!(store.claim(SHARD, ME, "n:2").await.expect("room"));

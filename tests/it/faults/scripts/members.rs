@@ -1,7 +1,7 @@
 //! BEAT, CLAIM, and TRIM of a source.
 
 use pombo::event::EntryId;
-use pombo::store::ownership::Beat;
+use pombo::store::ownership::{Beat, Listed};
 use pombo::store::source::SourceStream;
 
 use super::{Bench, ME, SHARD};
@@ -11,13 +11,15 @@ use crate::support::redis::Redis;
 async fn a_beat_lists_all_and_tells_whoever_was_deposed() {
     let bench = Bench::new().await;
     let store = bench.store();
-    let beat = async |nonce: &str, join| match store.beat(nonce, "1:name", join).await {
-        Ok(Beat::Listed(listed)) => {
-            let mut nonces: Vec<String> = listed.into_keys().collect();
+    let sent = Beat::new(1, "name");
+    let beat = async |nonce: &str, join| match store.beat(nonce, &sent, join).await {
+        Ok(Listed::Beats(listed)) => {
+            assert!(listed.iter().all(|(_, beat)| *beat == sent));
+            let mut nonces: Vec<String> = listed.into_iter().map(|(nonce, _)| nonce).collect();
             nonces.sort();
             Some(nonces)
         }
-        Ok(Beat::Deposed) => None,
+        Ok(Listed::Deposed) => None,
         Err(error) => panic!("{error}"),
     };
     assert_eq!(beat("a", false).await, None, "it has not joined");
@@ -43,15 +45,13 @@ async fn a_claim_takes_what_the_caller_saw_and_nothing_else() {
     assert!(claim(ME, "other:2").await);
     assert!(claim("other:2", "").await, "a release");
     assert!(claim("", "me:3").await);
-    let owners = store.owners().await.expect("ok");
-    assert_eq!(owners[usize::from(SHARD)].as_deref(), Some("me:3"));
+    let owners = store.owners(&[SHARD]).await.expect("ok");
+    assert_eq!(owners[0].as_deref(), Some("me:3"));
     let claim =
         async |expected: &str, new: &str| store.claim_source("s", expected, new).await.expect("ok");
     assert!(claim("", "a").await && !claim("", "b").await && claim("a", "b").await);
-    assert_eq!(
-        store.source_owner("s").await.expect("ok").as_deref(),
-        Some("b")
-    );
+    let owners = store.source_owners(&["s".to_owned()]).await.expect("ok");
+    assert_eq!(owners[0].as_deref(), Some("b"));
 }
 
 async fn left(redis: &Redis) -> Vec<String> {

@@ -1,0 +1,75 @@
+//! The waker: tells other daemons of work in the queues of their shards, many webhooks at a time.
+//!
+//! A wake-up is an optimisation: one that is lost is made good by the owner's sweep.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tokio::sync::Notify;
+
+use crate::membership::Era;
+use crate::store::Store;
+
+/// Webhooks that may wait to be told of; the sweep finds the others.
+const MOST_WAITING: usize = 100_000;
+
+type Wakes = HashMap<String, HashSet<(u16, Arc<str>)>>;
+
+/// See the module's own words.
+pub(super) struct Waker {
+    shared: Arc<Shared>,
+}
+
+#[derive(Default)]
+struct Shared {
+    /// By the nonce of the daemon.
+    wakes: Mutex<Wakes>,
+    more: Notify,
+}
+
+impl Waker {
+    /// A waker that works until the era is over.
+    pub fn start(store: Store, era: Arc<Era>) -> Waker {
+        let shared = Arc::new(Shared::default());
+        let waking = shared.clone();
+        tokio::spawn(async move {
+            tokio::select! {
+                _ = era.ended() => {}
+                () = waking.keep_waking(&store) => {}
+            }
+        });
+        Waker { shared }
+    }
+
+    /// The daemon `nonce` is to look at these webhooks of `shard`.
+    pub fn wake(&self, nonce: String, shard: u16, uids: Vec<Arc<str>>) {
+        let mut wakes = self.shared.wakes();
+        let of_daemon = wakes.entry(nonce).or_default();
+        if of_daemon.len() < MOST_WAITING {
+            of_daemon.extend(uids.into_iter().map(|uid| (shard, uid)));
+        }
+        drop(wakes);
+        self.shared.more.notify_one();
+    }
+}
+
+impl Shared {
+    fn wakes(&self) -> std::sync::MutexGuard<'_, Wakes> {
+        self.wakes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What comes in while one message is on its way goes with the next.
+    async fn keep_waking(&self, store: &Store) {
+        loop {
+            self.more.notified().await;
+            let wakes = std::mem::take(&mut *self.wakes());
+            let wakes: Vec<(String, Vec<(u16, Arc<str>)>)> = wakes
+                .into_iter()
+                .map(|(nonce, work)| (nonce, work.into_iter().collect()))
+                .collect();
+            if let Err(error) = store.wake(&wakes).await {
+                tracing::debug!(%error, "daemons could not be woken; their sweeps find the work");
+            }
+        }
+    }
+}
