@@ -32,7 +32,7 @@ pub const SETTINGS: &str = r#"
     [retry]
     first = "150ms"
     factor = 1.7
-    longest = "2s"
+    longest = "1s"
     jitter = 0.2
     max_attempts = 10000
     max_age = "1h"

@@ -26,6 +26,8 @@ pub struct World {
     pub daemons: Vec<Daemon>,
     pub fleet: Fleet,
     pub ledger: Arc<Ledger>,
+    /// The keys of the subscribers' queues.
+    pub queues: Vec<String>,
     pub windows: Vec<Option<Window>>,
     pub kills: u64,
     pub verbose: bool,
@@ -101,6 +103,7 @@ impl World {
             Action::Accept(subscriber) => {
                 return self.fleet.accept(subscriber).map_err(|error| error.to_string());
             }
+            Action::Sabotage(subscriber) => return self.sabotage(subscriber).await,
             Action::Nothing => {}
         }
         Ok(())
@@ -119,6 +122,19 @@ impl World {
             Err(error) if error.is_io_error() || error.is_timeout() => Ok(()),
             Err(error) => Err(error.to_string()),
         }
+    }
+
+    async fn sabotage(&self, subscriber: usize) -> Result<(), String> {
+        let lose = r"
+            for _, stream in ipairs(ARGV) do
+                for _, entry in ipairs(redis.call('XPENDING', stream, 'pombo', '-', '+', 20)) do
+                    redis.call('XACK', stream, 'pombo', entry[1])
+                end
+            end
+            return redis.call('XTRIM', KEYS[1], 'MAXLEN', 0)";
+        let queue = &self.queues[subscriber];
+        self.command(&["EVAL", lose, "1", queue, STREAMS[0], STREAMS[1]])
+            .await
     }
 
     async fn limit_memory(&self) -> Result<(), String> {

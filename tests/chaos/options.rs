@@ -17,7 +17,8 @@ Runs daemons, Redis, receivers and a producer, breaks them as a seed tells, and 
   --rate N          events a second (150)
   --faults A,B      only these faults (all that the topology has)
   --jobs N          runs at the same time (1)
-  --short           what scripts/test runs: three short runs of fixed seeds, at the same time
+  --short           what scripts/test runs: three short runs of fixed seeds, at the same time, and a sabotaged one
+  --sabotage        the suite itself loses deliveries: passes if the checks find that out
   --verbose         tell each fault when it is done, and keep the daemons' logs of every run
   --table           no run: sum target/chaos/runs.jsonl up as a table in Markdown
 
@@ -52,6 +53,8 @@ pub struct Options {
     pub jobs: usize,
     pub verbose: bool,
     pub table: bool,
+    pub short: bool,
+    pub sabotage: bool,
 }
 
 impl Options {
@@ -67,6 +70,8 @@ impl Options {
             jobs: 1,
             verbose: false,
             table: false,
+            short: false,
+            sabotage: false,
         };
         let mut arguments = arguments;
         while let Some(argument) = arguments.next() {
@@ -76,11 +81,16 @@ impl Options {
             };
             match name.as_str() {
                 "--short" => {
-                    (options.runs, options.seconds, options.seed, options.jobs) = (3, 6, 1, 3);
+                    (options.runs, options.seconds, options.seed, options.jobs) = (3, 6, 1, 4);
+                    options.short = true;
                     continue;
                 }
                 "--verbose" => {
                     options.verbose = true;
+                    continue;
+                }
+                "--sabotage" => {
+                    options.sabotage = true;
                     continue;
                 }
                 "--table" => {

@@ -31,8 +31,10 @@ pub async fn wait(
     address: &Address,
     webhooks: &Webhooks,
     all: &[Webhook],
+    verbose: bool,
 ) -> Result<Duration, Vec<String>> {
     let begun = Instant::now();
+    let mut told = begun;
     let mut ticks = tokio::time::interval(Duration::from_millis(200));
     loop {
         ticks.tick().await;
@@ -41,6 +43,10 @@ pub async fn wait(
             Ok(left) => left,
             Err(error) => vec![format!("Redis does not answer: {error}")],
         };
+        if verbose && told.elapsed() > Duration::from_secs(2) {
+            told = Instant::now();
+            eprintln!("  {:.0} s after the end: {}", begun.elapsed().as_secs_f64(), left.join("; "));
+        }
         if begun.elapsed() > PATIENCE {
             return Err(left);
         }

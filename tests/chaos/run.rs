@@ -50,6 +50,7 @@ pub async fn run(seed: u64, schedule: &Schedule, options: &Options) -> Result<Ou
         daemons,
         fleet,
         ledger: ledger.clone(),
+        queues: Vec::new(),
         windows: Vec::new(),
         kills: 0,
         verbose: options.verbose,
@@ -78,6 +79,11 @@ pub async fn run(seed: u64, schedule: &Schedule, options: &Options) -> Result<Ou
         }
     }
 
+    world.queues = subscribed
+        .iter()
+        .map(|webhook| rest::key(&webhooks, webhook, "queue"))
+        .collect();
+
     let stop = CancellationToken::new();
     let produced = Arc::new(Produced::default());
     let mut producing = JoinSet::new();
@@ -99,7 +105,7 @@ pub async fn run(seed: u64, schedule: &Schedule, options: &Options) -> Result<Ou
     while producing.join_next().await.is_some() {}
     world.heal().await?;
     webhooks.connected().await;
-    let rested = rest::wait(&address, &webhooks, &subscribed).await;
+    let rested = rest::wait(&address, &webhooks, &subscribed, options.verbose).await;
 
     let mut faults: BTreeMap<String, u64> = BTreeMap::new();
     for kind in &schedule.faults {

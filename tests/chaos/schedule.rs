@@ -169,6 +169,8 @@ pub enum Action {
     /// The subscriber refuses connections.
     Refuse(usize),
     Accept(usize),
+    /// What is pending is acknowledged, and what waits for this subscriber removed: a loss that the checks must find.
+    Sabotage(usize),
     /// Nothing but the end of a fault that needs no mending.
     Nothing,
 }
@@ -202,7 +204,7 @@ impl Schedule {
             faults: Vec::new(),
             steps: Vec::new(),
         };
-        schedule.refusals(&mut dice, end);
+        schedule.refusals(&mut dice, end, options.sabotage);
         let bag: Vec<Kind> = options
             .faults
             .iter()
@@ -229,7 +231,7 @@ impl Schedule {
     }
 
     /// The dead subscriber is away twice, and back before the end.
-    fn refusals(&mut self, dice: &mut Dice, end: u64) {
+    fn refusals(&mut self, dice: &mut Dice, end: u64, sabotage: bool) {
         for (index, one) in SUBSCRIBERS.iter().enumerate() {
             if one.behaviour != Behaviour::Dead {
                 continue;
@@ -239,6 +241,9 @@ impl Schedule {
                 let to = end * half / 2 + dice.between(end / 4, end / 2);
                 self.push(from, Action::Refuse(index), None);
                 self.push(to, Action::Accept(index), None);
+                if sabotage {
+                    self.push(to - 1, Action::Sabotage(index), None);
+                }
             }
         }
     }
@@ -356,6 +361,7 @@ impl fmt::Display for Action {
                 write!(f, "{} refuses connections", SUBSCRIBERS[*subscriber].id)
             }
             Action::Accept(subscriber) => write!(f, "{} is back", SUBSCRIBERS[*subscriber].id),
+            Action::Sabotage(_) => write!(f, "lose what is pending or waits"),
             Action::Nothing => write!(f, "nothing"),
         }
     }
