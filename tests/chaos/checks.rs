@@ -60,7 +60,11 @@ impl Evidence<'_> {
     fn fail_with(&mut self, promise: &str, wrong: &[String]) {
         if !wrong.is_empty() {
             let first = &wrong[..wrong.len().min(TOLD)];
-            self.fail(format!("{promise}: {} times not: {}", wrong.len(), first.join("; ")));
+            self.fail(format!(
+                "{promise}: {} times not: {}",
+                wrong.len(),
+                first.join("; ")
+            ));
         }
     }
 
@@ -167,7 +171,10 @@ async fn read_dead(evidence: &mut Evidence<'_>) -> Dead {
             let (letters, more) = match page {
                 Ok(page) => page,
                 Err(error) => {
-                    wrong.push(format!("those of {} cannot be read: {error}", webhook.spec.id));
+                    wrong.push(format!(
+                        "those of {} cannot be read: {error}",
+                        webhook.spec.id
+                    ));
                     break;
                 }
             };
@@ -193,6 +200,9 @@ async fn read_dead(evidence: &mut Evidence<'_>) -> Dead {
         }
         all.push(of_this);
     }
-    evidence.fail_with("every dead letter tells its reason, that its attempts are used up", &wrong);
+    evidence.fail_with(
+        "every dead letter tells its reason, that its attempts are used up",
+        &wrong,
+    );
     all
 }

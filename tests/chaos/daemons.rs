@@ -71,7 +71,12 @@ pub struct Daemon {
 }
 
 impl Daemon {
-    pub async fn new(topology: &Topology, index: usize, clocks: bool, ledger: Arc<Ledger>) -> Daemon {
+    pub async fn new(
+        topology: &Topology,
+        index: usize,
+        clocks: bool,
+        ledger: Arc<Ledger>,
+    ) -> Daemon {
         let (config, proxy) = topology.daemon().await;
         let own = format!(
             "[instance]\nname = \"d{index}\"\n[signature]\nheader = \"{DAEMON_HEADER}{index}\""
@@ -180,7 +185,9 @@ impl Daemon {
         let Some(process) = &self.process else { return };
         let status = std::fs::read_to_string(format!("/proc/{}/status", process.pid()));
         let peak = status.ok().and_then(|status| {
-            let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+            let line = status
+                .lines()
+                .find_map(|line| line.strip_prefix("VmHWM:"))?;
             line.split_whitespace().next()?.parse::<u64>().ok()
         });
         self.peak_rss_kib = self.peak_rss_kib.max(peak.unwrap_or(0));

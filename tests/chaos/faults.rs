@@ -57,7 +57,8 @@ impl World {
             eprintln!("  {:>6} ms  {}", self.ledger.now_ms(), step.action);
         }
         if let Err(error) = self.act(step.action).await {
-            self.ledger.wrong(|| format!("the suite could not {}: {error}", step.action));
+            self.ledger
+                .wrong(|| format!("the suite could not {}: {error}", step.action));
         }
         self.daemons.iter_mut().for_each(Daemon::sample);
         if let Some(window) = step.fault.and_then(|fault| self.windows[fault].as_mut()) {
@@ -87,13 +88,17 @@ impl World {
             }
             Action::Mend(daemon) => self.network(daemon, |proxy| proxy.mend()),
             Action::DestroyGroup(stream) => {
-                return self.command(&["XGROUP", "DESTROY", STREAMS[stream], "pombo"]).await;
+                return self
+                    .command(&["XGROUP", "DESTROY", STREAMS[stream], "pombo"])
+                    .await;
             }
             Action::FlushScripts => return self.command(&["SCRIPT", "FLUSH"]).await,
             Action::LimitMemory => return self.limit_memory().await,
             Action::FreeMemory => return self.command(&["CONFIG", "SET", "maxmemory", "0"]).await,
             Action::PauseClients(ms) => {
-                return self.command(&["CLIENT", "PAUSE", &ms.to_string(), "ALL"]).await;
+                return self
+                    .command(&["CLIENT", "PAUSE", &ms.to_string(), "ALL"])
+                    .await;
             }
             Action::SetClock(daemon, seconds) => self.daemons[daemon].set_clock(seconds),
             Action::Failover | Action::Reshard(_) => {
@@ -101,7 +106,10 @@ impl World {
             }
             Action::Refuse(subscriber) => self.fleet.refuse(subscriber),
             Action::Accept(subscriber) => {
-                return self.fleet.accept(subscriber).map_err(|error| error.to_string());
+                return self
+                    .fleet
+                    .accept(subscriber)
+                    .map_err(|error| error.to_string());
             }
             Action::Sabotage(subscriber) => return self.sabotage(subscriber).await,
             Action::Nothing => {}
@@ -138,11 +146,20 @@ impl World {
     }
 
     async fn limit_memory(&self) -> Result<(), String> {
-        let info = self.topology.address().run::<String>(&["INFO", "memory"]).await;
+        let info = self
+            .topology
+            .address()
+            .run::<String>(&["INFO", "memory"])
+            .await;
         let Ok(info) = info else { return Ok(()) };
         let used = info
             .lines()
-            .find_map(|line| line.strip_prefix("used_memory:")?.trim().parse::<u64>().ok())
+            .find_map(|line| {
+                line.strip_prefix("used_memory:")?
+                    .trim()
+                    .parse::<u64>()
+                    .ok()
+            })
             .ok_or("INFO memory tells no number")?;
         let limit = (used - used / 20).to_string();
         self.command(&["CONFIG", "SET", "maxmemory", &limit]).await

@@ -91,8 +91,10 @@ impl Fleet {
             while let Ok((stream, _)) = listener.accept().await {
                 let _ = stream.set_nodelay(true);
                 let ledger = ledger.clone();
-                let service = service_fn(move |request| answer(ledger.clone(), subscriber, request));
-                let connection = http1::Builder::new().serve_connection(TokioIo::new(stream), service);
+                let service =
+                    service_fn(move |request| answer(ledger.clone(), subscriber, request));
+                let connection =
+                    http1::Builder::new().serve_connection(TokioIo::new(stream), service);
                 tokio::spawn(open.clone().run_until_cancelled_owned(async move {
                     // A daemon that is killed or gives up leaves its connection as it is.
                     let _ = connection.await;
@@ -212,7 +214,10 @@ async fn behave(behaviour: Behaviour, tries: u32, word: u64) -> Response<Body> {
 }
 
 fn status(code: u16) -> Response<Body> {
-    with_body(code, Full::default().map_err(|never| match never {}).boxed())
+    with_body(
+        code,
+        Full::default().map_err(|never| match never {}).boxed(),
+    )
 }
 
 fn retry_after(code: u16) -> Response<Body> {
@@ -228,7 +233,9 @@ fn with_body(code: u16, body: Body) -> Response<Body> {
     answer
 }
 
-fn frames(frames: impl futures_util::Stream<Item = std::io::Result<Bytes>> + Send + Sync + 'static) -> Body {
+fn frames(
+    frames: impl futures_util::Stream<Item = std::io::Result<Bytes>> + Send + Sync + 'static,
+) -> Body {
     BodyExt::boxed(StreamBody::new(frames.map(|bytes| bytes.map(Frame::data))))
 }
 

@@ -133,7 +133,9 @@ impl Ledger {
             });
         }
         let most = if one.fifo { Some(1) } else { one.max_in_flight };
-        if most.is_some_and(|most| book.flying.len() >= most as usize) && book.overlaps.len() < 1_000 {
+        if most.is_some_and(|most| book.flying.len() >= most as usize)
+            && book.overlaps.len() < 1_000
+        {
             let two_daemons = book.flying.values().any(|other| *other != daemon);
             book.overlaps.push(Overlap {
                 at_ms,
@@ -192,5 +194,4 @@ impl Ledger {
     pub fn successes_of(&self, daemon: u8) -> u64 {
         lock(&self.by_daemon).get(&daemon).copied().unwrap_or(0)
     }
-
 }

@@ -20,9 +20,14 @@ Runs daemons, Redis, receivers and a producer, breaks them as a seed tells, and 
   --short           what scripts/test runs: three short runs of fixed seeds, at the same time, and a sabotaged one
   --sabotage        the suite itself loses deliveries: passes if the checks find that out
   --verbose         tell each fault when it is done, and keep the daemons' logs of every run
+  --schedule        no run: print what each seed would do
   --table           no run: sum target/chaos/runs.jsonl up as a table in Markdown
 
 A failing run prints the one command that repeats it, and keeps the daemons' logs in target/chaos/.";
+
+/// The seeds of the short form: within their six seconds they have kill -9 of daemons and of Redis, a hand-over, a daemon
+/// that joins, SIGSTOP, a silent network, a cut reply, a lost group, flushed scripts and a full Redis.
+const SHORT: [u64; 3] = [26, 29, 42];
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Topology {
@@ -53,6 +58,7 @@ pub struct Options {
     pub jobs: usize,
     pub verbose: bool,
     pub table: bool,
+    pub only_schedule: bool,
     pub short: bool,
     pub sabotage: bool,
 }
@@ -70,6 +76,7 @@ impl Options {
             jobs: 1,
             verbose: false,
             table: false,
+            only_schedule: false,
             short: false,
             sabotage: false,
         };
@@ -81,12 +88,16 @@ impl Options {
             };
             match name.as_str() {
                 "--short" => {
-                    (options.runs, options.seconds, options.seed, options.jobs) = (3, 6, 1, 4);
+                    (options.seconds, options.jobs) = (6, 4);
                     options.short = true;
                     continue;
                 }
                 "--verbose" => {
                     options.verbose = true;
+                    continue;
+                }
+                "--schedule" => {
+                    options.only_schedule = true;
                     continue;
                 }
                 "--sabotage" => {
@@ -110,7 +121,9 @@ impl Options {
         for kind in &options.faults {
             if !Kind::all(options.topology).contains(kind) {
                 let (kind, topology) = (kind.name(), options.topology.name());
-                return Err(format!("there is no fault {kind} with --topology {topology}"));
+                return Err(format!(
+                    "there is no fault {kind} with --topology {topology}"
+                ));
             }
         }
         Ok(options)
@@ -119,7 +132,9 @@ impl Options {
     fn set(&mut self, name: &str, value: &str) -> Result<(), String> {
         let number = |low: u64, high: u64| match value.parse::<u64>() {
             Ok(number) if (low..=high).contains(&number) => Ok(number),
-            _ => Err(format!("{name} is a number from {low} to {high}, not {value:?}")),
+            _ => Err(format!(
+                "{name} is a number from {low} to {high}, not {value:?}"
+            )),
         };
         match name {
             "--topology" => {
@@ -141,14 +156,23 @@ impl Options {
                     .split(',')
                     .map(|name| {
                         let known = || Kind::ALL.map(Kind::name).join(", ");
-                        Kind::named(name)
-                            .ok_or_else(|| format!("no fault {name:?}: {}", known()))
+                        Kind::named(name).ok_or_else(|| format!("no fault {name:?}: {}", known()))
                     })
                     .collect::<Result<_, _>>()?;
             }
             _ => return Err(format!("unknown option {name}\n\n{USAGE}")),
         }
         Ok(())
+    }
+
+    /// The seeds of all runs.
+    pub fn seeds(&self) -> Vec<u64> {
+        match self.short {
+            true => SHORT.to_vec(),
+            false => (0..self.runs)
+                .map(|run| self.seed.wrapping_add(run))
+                .collect(),
+        }
     }
 
     /// The command that repeats the run of one seed.

@@ -45,7 +45,11 @@ pub async fn wait(
         };
         if verbose && told.elapsed() > Duration::from_secs(2) {
             told = Instant::now();
-            eprintln!("  {:.0} s after the end: {}", begun.elapsed().as_secs_f64(), left.join("; "));
+            eprintln!(
+                "  {:.0} s after the end: {}",
+                begun.elapsed().as_secs_f64(),
+                left.join("; ")
+            );
         }
         if begun.elapsed() > PATIENCE {
             return Err(left);

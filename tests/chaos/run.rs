@@ -121,10 +121,9 @@ pub async fn run(seed: u64, schedule: &Schedule, options: &Options) -> Result<Ou
     };
     match rested {
         Ok(took) => outcome.rest_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX),
-        Err(left) => outcome.failures.push(format!(
-            "it does not come to rest: {}",
-            left.join("; ")
-        )),
+        Err(left) => outcome
+            .failures
+            .push(format!("it does not come to rest: {}", left.join("; "))),
     }
     let mut evidence = Evidence {
         address,
@@ -134,7 +133,9 @@ pub async fn run(seed: u64, schedule: &Schedule, options: &Options) -> Result<Ou
         produced: produced.all(),
         outcome: &mut outcome,
     };
-    checks::all(&mut evidence).await.map_err(|error| format!("a check could not be made: {error}"))?;
+    checks::all(&mut evidence)
+        .await
+        .map_err(|error| format!("a check could not be made: {error}"))?;
     outcome.kills = world.kills;
     if options.verbose || !outcome.passed() {
         keep_logs(seed, &world);

@@ -307,9 +307,17 @@ impl Schedule {
             Kind::Memory => (Action::LimitMemory, Action::FreeMemory),
             Kind::ClientPause => (Action::PauseClients(until - at), Action::Nothing),
             Kind::Clock => {
-                let seconds = dice.between(3, 40) as i64;
-                let signed = if dice.below(2) == 0 { seconds } else { -seconds };
-                (Action::SetClock(daemon, signed), Action::SetClock(daemon, 0))
+                // What is scheduled by a clock that is ahead waits until the others are there, too.
+                let seconds = dice.between(3, 16) as i64;
+                let signed = if dice.below(2) == 0 {
+                    seconds
+                } else {
+                    -seconds
+                };
+                (
+                    Action::SetClock(daemon, signed),
+                    Action::SetClock(daemon, 0),
+                )
             }
             Kind::Failover => (Action::Failover, Action::Nothing),
             Kind::Reshard => (Action::Reshard(dice.next()), Action::Nothing),
@@ -344,7 +352,9 @@ impl fmt::Display for Action {
             Action::Cut(daemon) => write!(f, "cut d{daemon} from Redis"),
             Action::Hold(daemon) => write!(f, "no packet passes between d{daemon} and Redis"),
             Action::Delay(daemon, ms) => write!(f, "d{daemon} waits {ms} ms more for each reply"),
-            Action::MidReply(daemon, bytes) => write!(f, "cut d{daemon} in {bytes} bytes of replies"),
+            Action::MidReply(daemon, bytes) => {
+                write!(f, "cut d{daemon} in {bytes} bytes of replies")
+            }
             Action::Mend(daemon) => write!(f, "mend the network of d{daemon}"),
             Action::DestroyGroup(stream) => write!(f, "destroy the group of {}", STREAMS[*stream]),
             Action::FlushScripts => write!(f, "SCRIPT FLUSH"),

@@ -32,7 +32,11 @@ pub async fn check(evidence: &mut Evidence<'_>, events: &Events) -> Result<Dead,
             surplus.push(format!("e{number} to {}", one.id));
         }
         if one.behaviour != Behaviour::Refusing {
-            needless.extend(dead[index].keys().map(|number| format!("e{number} of {}", one.id)));
+            needless.extend(
+                dead[index]
+                    .keys()
+                    .map(|number| format!("e{number} of {}", one.id)),
+            );
         }
     }
     let fan_out: u64 = events.numbers().map(|number| plan.fan_out(number)).sum();
@@ -42,7 +46,11 @@ pub async fn check(evidence: &mut Evidence<'_>, events: &Events) -> Result<Dead,
     evidence.outcome.deliveries = deliveries;
     evidence.outcome.attempts = attempts;
     evidence.outcome.losses = lost.len() as u64;
-    evidence.outcome.dead_letters = dead.iter().flat_map(|of| of.values()).map(|n| u64::from(*n)).sum();
+    evidence.outcome.dead_letters = dead
+        .iter()
+        .flat_map(|of| of.values())
+        .map(|n| u64::from(*n))
+        .sum();
     let mut told = Vec::new();
     for (index, number) in lost.iter().take(TOLD) {
         told.push(whereabouts(evidence, *index, *number).await?);
@@ -57,7 +65,10 @@ pub async fn check(evidence: &mut Evidence<'_>, events: &Events) -> Result<Dead,
     if evidence.world.topology.keeps_everything() {
         evidence.fail_with("nothing is delivered that Redis does not hold", &surplus);
     }
-    evidence.fail_with("only what is refused for good becomes a dead letter", &needless);
+    evidence.fail_with(
+        "only what is refused for good becomes a dead letter",
+        &needless,
+    );
     Ok(dead)
 }
 
@@ -74,7 +85,11 @@ async fn whereabouts(
         let pending: Vec<Value> = address
             .run(&["XPENDING", stream, GROUP, &entry, &entry, "1"])
             .await?;
-        let state = if pending.is_empty() { "acknowledged" } else { "pending" };
+        let state = if pending.is_empty() {
+            "acknowledged"
+        } else {
+            "pending"
+        };
         places.push(format!("{state} as {entry} of {stream}"));
     }
     let webhook = &evidence.subscribed[subscriber];
@@ -83,7 +98,10 @@ async fn whereabouts(
         Some(entry) => places.push(format!("queued as {entry}")),
         None => places.push("in no queue".to_owned()),
     }
-    let sent_ms = evidence.produced.get(number as usize).map_or(0, |(_, at)| *at);
+    let sent_ms = evidence
+        .produced
+        .get(number as usize)
+        .map_or(0, |(_, at)| *at);
     Ok(format!(
         "{id} (sent at {sent_ms} ms) for {}: {}",
         SUBSCRIBERS[subscriber].id,
@@ -102,7 +120,9 @@ async fn find(
     loop {
         let page: Vec<(String, HashMap<String, String>)> =
             read_page(&evidence.address, stream, &after).await?;
-        let found = page.iter().find(|(_, fields)| fields.get(field).is_some_and(|is| is == value));
+        let found = page
+            .iter()
+            .find(|(_, fields)| fields.get(field).is_some_and(|is| is == value));
         if let Some((id, _)) = found {
             return Ok(Some(id.clone()));
         }

@@ -31,7 +31,11 @@ pub fn check(evidence: &mut Evidence<'_>) {
         }
         for overlap in &book.overlaps {
             if !disturbed(&windows, overlap.at_ms) {
-                let whose = if overlap.two_daemons { "two daemons" } else { "one daemon" };
+                let whose = if overlap.two_daemons {
+                    "two daemons"
+                } else {
+                    "one daemon"
+                };
                 crowded.push(format!(
                     "{} got e{} by d{} at {} ms while another was on the wire, from {whose}",
                     one.id, overlap.number, overlap.daemon, overlap.at_ms

@@ -21,7 +21,10 @@ impl Window {
     /// From when to when what is unfinished may be repeated for its sake.
     fn reach(&self) -> (u64, u64) {
         let before = if self.kind == Kind::Group { MARK_MS } else { 0 };
-        (self.from_ms.saturating_sub(before), self.to_ms + AFTERMATH_MS)
+        (
+            self.from_ms.saturating_sub(before),
+            self.to_ms + AFTERMATH_MS,
+        )
     }
 
     fn meets(&self, from_ms: u64, to_ms: u64) -> bool {
@@ -48,15 +51,24 @@ pub fn check(evidence: &mut Evidence<'_>, dead: &Dead) {
     let mut wrong = Vec::new();
     for (index, one) in SUBSCRIBERS.iter().enumerate() {
         let book = ledger.book(index);
-        let repeated = book.records.iter().filter(|(_, record)| record.successes > 1);
+        let repeated = book
+            .records
+            .iter()
+            .filter(|(_, record)| record.successes > 1);
         for (number, record) in repeated {
             let extra = u64::from(record.successes) - 1;
-            let sent_ms = evidence.produced.get(*number as usize).map_or(0, |(_, at)| u64::from(*at));
+            let sent_ms = evidence
+                .produced
+                .get(*number as usize)
+                .map_or(0, |(_, at)| u64::from(*at));
             let (first_ms, last_ms) = (u64::from(record.first_ms), u64::from(record.last_ms));
             let unfinished = windows
                 .iter()
                 .filter(|window| window.meets(sent_ms, first_ms + SETTLING_MS));
-            let met = windows.iter().filter(|window| window.meets(sent_ms, last_ms)).count() as u64;
+            let met = windows
+                .iter()
+                .filter(|window| window.meets(sent_ms, last_ms))
+                .count() as u64;
             if unfinished.count() == 0 || extra > most_repeats(met) {
                 wrong.push(format!(
                     "{} of {} came {} times, from {first_ms} to {last_ms} ms, sent at {sent_ms} ms, with {met} faults in that time",
@@ -72,10 +84,17 @@ pub fn check(evidence: &mut Evidence<'_>, dead: &Dead) {
                 .filter(|window| window.reach().0 <= last_ms)
                 .max_by_key(|window| window.from_ms);
             let kind = last.map_or("none", |window| window.kind.name());
-            *evidence.outcome.duplicates_by_fault.entry(kind.to_owned()).or_default() += extra;
+            *evidence
+                .outcome
+                .duplicates_by_fault
+                .entry(kind.to_owned())
+                .or_default() += extra;
         }
     }
-    let twice = dead.iter().flat_map(|of| of.values()).map(|count| u64::from(*count) - 1);
+    let twice = dead
+        .iter()
+        .flat_map(|of| of.values())
+        .map(|count| u64::from(*count) - 1);
     evidence.outcome.duplicates += twice.sum::<u64>();
     evidence.fail_with(
         "a delivery is repeated only where a fault found it unfinished, and no more often than that explains",
