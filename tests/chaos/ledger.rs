@@ -5,7 +5,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tokio::time::Instant;
 
-use crate::plan::{Plan, STREAMS, SUBSCRIBERS};
+use crate::plan::{Behaviour, Plan, STREAMS, SUBSCRIBERS};
 
 /// Of what goes wrong many times, the first are told.
 const TOLD: usize = 12;
@@ -64,8 +64,8 @@ pub struct Ledger {
     begun: Instant,
     books: Vec<Mutex<Book>>,
     wrong: Mutex<(u64, Vec<String>)>,
-    /// Successes by daemon since its process began, to be laid beside its metrics.
-    by_daemon: Mutex<HashMap<u8, u64>>,
+    /// Since when a daemon's process runs, and its successes since then, to be laid beside its metrics.
+    by_daemon: Mutex<HashMap<u8, (u64, u64)>>,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -132,7 +132,12 @@ impl Ledger {
                 )
             });
         }
-        let most = if one.fifo { Some(1) } else { one.max_in_flight };
+        let most = match one.behaviour {
+            // What hangs until the daemon gives it up may be seen to end a moment after the next one has come.
+            Behaviour::Hostile => None,
+            _ if one.fifo => Some(1),
+            _ => one.max_in_flight,
+        };
         if most.is_some_and(|most| book.flying.len() >= most as usize)
             && book.overlaps.len() < 1_000
         {
@@ -178,7 +183,7 @@ impl Ledger {
                 book.newest[stream] = Some(number);
             }
         }
-        *lock(&self.by_daemon).entry(daemon).or_default() += 1;
+        lock(&self.by_daemon).entry(daemon).or_default().1 += 1;
     }
 
     /// The attempt is over without a success: answered otherwise, or its connection is gone.
@@ -188,10 +193,13 @@ impl Ledger {
 
     /// A process of the daemon begins: its metrics begin at 0.
     pub fn daemon_begins(&self, daemon: u8) {
-        lock(&self.by_daemon).insert(daemon, 0);
+        let now_ms = self.now_ms();
+        lock(&self.by_daemon).insert(daemon, (now_ms, 0));
     }
 
-    pub fn successes_of(&self, daemon: u8) -> u64 {
-        lock(&self.by_daemon).get(&daemon).copied().unwrap_or(0)
+    /// Since when the daemon's process runs, and how many successes receivers saw of it since.
+    pub fn successes_of(&self, daemon: u8) -> (u64, u64) {
+        let by_daemon = lock(&self.by_daemon);
+        by_daemon.get(&daemon).copied().unwrap_or_default()
     }
 }

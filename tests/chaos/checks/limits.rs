@@ -2,14 +2,14 @@
 //! still has on the wire.
 
 use super::Evidence;
-use super::repeats::disturbed;
+use super::repeats::{disturbed, windows};
 use crate::faults::Window;
 use crate::plan::SUBSCRIBERS;
 use crate::schedule::Kind;
 
 pub fn check(evidence: &mut Evidence<'_>) {
     let ledger = evidence.world.ledger.clone();
-    let windows: Vec<Window> = evidence.world.windows.iter().flatten().copied().collect();
+    let windows: Vec<Window> = windows(evidence).copied().collect();
     let (mut fast, mut crowded) = (Vec::new(), Vec::new());
     for (index, one) in SUBSCRIBERS.iter().enumerate() {
         let book = ledger.book(index);
@@ -28,6 +28,17 @@ pub fn check(evidence: &mut Evidence<'_>) {
                     one.id, excess.tokens, excess.at_ms
                 ));
             }
+        }
+        // At each fault an old owner has at most its limit on the wire, and one repeat of each.
+        let limit = one.max_in_flight.unwrap_or(1) as usize;
+        let most = 2 * limit * windows.len();
+        if book.overlaps.len() > most {
+            crowded.push(format!(
+                "{} had {} attempts beside others, and {} faults explain {most}",
+                one.id,
+                book.overlaps.len(),
+                windows.len()
+            ));
         }
         for overlap in &book.overlaps {
             if !disturbed(&windows, overlap.at_ms) {

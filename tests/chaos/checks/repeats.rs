@@ -11,7 +11,7 @@ const SETTLING_MS: u64 = 2_500;
 
 /// What is begun by a fault goes on after it: connecting anew, a lease that runs out, shards that are claimed,
 /// and the look every ten seconds for what is pending and in nobody's hands.
-const AFTERMATH_MS: u64 = 3_000;
+pub const AFTERMATH_MS: u64 = 3_000;
 
 /// A group that is made again begins at its source's mark, which is written each second and stands before the oldest
 /// event that is open: what was settled since then comes again.
@@ -33,6 +33,11 @@ impl Window {
     }
 }
 
+/// The faults of the run that were done.
+pub fn windows<'a>(evidence: &'a Evidence<'_>) -> impl Iterator<Item = &'a Window> {
+    evidence.world.windows.iter().flatten()
+}
+
 /// Whether a fault was there at this time, or just before.
 pub fn disturbed(windows: &[Window], at_ms: u64) -> bool {
     windows.iter().any(|window| window.meets(at_ms, at_ms))
@@ -47,7 +52,7 @@ fn most_repeats(faults: u64) -> u64 {
 
 pub fn check(evidence: &mut Evidence<'_>, dead: &Dead) {
     let ledger = evidence.world.ledger.clone();
-    let windows: Vec<Window> = evidence.world.windows.iter().flatten().copied().collect();
+    let windows: Vec<Window> = windows(evidence).copied().collect();
     let mut wrong = Vec::new();
     for (index, one) in SUBSCRIBERS.iter().enumerate() {
         let book = ledger.book(index);
