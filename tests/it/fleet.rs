@@ -1,5 +1,6 @@
 //! Several daemons on one Redis share its webhooks and its sources, and nothing is lost or sent twice when they move.
 
+mod bounds;
 mod moves;
 mod sources;
 
