@@ -16,6 +16,7 @@ mod instance;
 mod interop;
 mod lanes;
 mod listen;
+mod membership;
 mod metrics;
 mod outcomes;
 mod readme;
