@@ -17,7 +17,6 @@ mod topology;
 
 // The helpers of the integration tests, where they are.
 #[path = "../it"]
-#[allow(unused_imports)]
 mod it {
     pub mod support;
 }
