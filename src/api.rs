@@ -20,6 +20,7 @@ pub mod retries;
 mod server;
 mod tls;
 pub mod tokens;
+pub mod turns;
 pub mod webhooks;
 
 use std::sync::Arc;
@@ -37,6 +38,7 @@ pub use self::guard::Guards;
 use self::jobs::Jobs;
 use self::problem::Problem;
 pub use self::server::{Peer, serve};
+use self::turns::Turns;
 use crate::clock::Clock;
 use crate::dispatch::Dispatch;
 use crate::dispatch::http_client::HttpClient;
@@ -73,11 +75,13 @@ pub struct Api {
     /// The dispatch of the present era, while there is one.
     pub dispatch: Arc<ArcSwapOption<Dispatch>>,
     /// The limits on test deliveries.
-    pub tests: webhooks::test_delivery::Turns,
-    /// Where deliveries were found lately, and whose turn it is to search.
+    pub tests: webhooks::test_delivery::TestLimits,
+    /// Where deliveries were found lately.
     pub lookups: Lookups,
+    /// Whose turn it is to search for deliveries.
+    pub searches: Turns,
     /// Whose turn it is to list webhooks.
-    pub listings: Lookups,
+    pub listings: Turns,
     /// The jobs of this daemon.
     pub jobs: Jobs,
     /// What every request passes first.

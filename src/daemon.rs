@@ -165,7 +165,8 @@ impl Daemon {
                 guards,
                 tests: Default::default(),
                 lookups: api::deliveries::Lookups::default(),
-                listings: api::deliveries::Lookups::default(),
+                searches: api::turns::Turns::default(),
+                listings: api::turns::Turns::default(),
                 jobs: api::jobs::Jobs::default(),
             };
             (listener, Arc::new(api))

@@ -27,10 +27,11 @@ use self::paging::{Goal, Paging};
 pub use self::view::{Attempt, AttemptPhases, Delivery, DeliveryDetail, Status};
 use super::caller::Caller;
 use super::fields::Query;
+use super::path::in_path;
 use super::problem::{PROBLEM_JSON, Problem};
 use super::responses::Guarded;
 use super::{Api, webhooks};
-use crate::delivery::{delivery_id, is_id_byte, webhook_id_of};
+use crate::delivery::{delivery_id, webhook_id_of};
 use crate::settings::{HistoryPayload, Settings};
 use crate::store::deliveries::{
     Counts, From, Look, MOST_LOOKED_AT, Record, RecordState, Row, RowFilter, Shelf, Waiting,
@@ -54,33 +55,6 @@ pub fn routes() -> OpenApiRouter<Arc<Api>> {
         .merge(trace::routes())
 }
 
-/// What of a path is needed; one that cannot be read names nothing.
-pub(super) fn in_path<T>(path: Result<Path<T>, PathRejection>, what: &str) -> Result<T, Problem> {
-    path.map(|Path(value)| value)
-        .map_err(|_| Problem::not_found(what))
-}
-
-/// The webhook of this id, if it exists for the caller.
-///
-/// # Errors
-///
-/// 404, with `what` in its words, whether there is none or it is another tenant's.
-pub(super) async fn webhook_of(
-    api: &Api,
-    caller: &Caller,
-    id: &str,
-    what: &str,
-) -> Result<Webhook, Problem> {
-    if id.len() > 64 || !id.bytes().all(is_id_byte) {
-        return Err(Problem::not_found(what));
-    }
-    let found = webhooks::find(api, caller, id).await;
-    found.map_err(|problem| match problem.status {
-        404 => Problem::not_found(what),
-        _ => problem,
-    })
-}
-
 /// A delivery of the caller's by its id, and its webhook; payloads above `longest_payload` bytes are left out.
 ///
 /// # Errors
@@ -94,7 +68,7 @@ pub(super) async fn delivery_of(
 ) -> Result<(Webhook, Record), Problem> {
     const WHAT: &str = "delivery";
     let webhook_id = webhook_id_of(id).ok_or_else(|| Problem::not_found(WHAT))?;
-    let webhook = webhook_of(api, caller, webhook_id, WHAT).await?;
+    let webhook = webhooks::find(api, caller, webhook_id, WHAT).await?;
     let record = find(api, &webhook, id, longest_payload).await?;
     let record = record.ok_or_else(|| Problem::not_found(WHAT))?;
     Ok((webhook, record))
@@ -164,7 +138,7 @@ pub(super) async fn walk(
     let mut turn = None;
     while let Some((shelf, before)) = paging.next() {
         if turn.is_none() && paging.cost() > FREE {
-            turn = Some(api.lookups.turn(&webhook.spec.tenant).await?);
+            turn = Some(api.searches.turn(&webhook.spec.tenant).await?);
         }
         let look = Look {
             from: From::Before(before),

@@ -20,12 +20,13 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use self::work::Work;
-use super::Api;
 use super::caller::Caller;
-use super::deliveries::{Status, in_path, webhook_of};
+use super::deliveries::Status;
 use super::fields::Query;
+use super::path::in_path;
 use super::problem::{PROBLEM_JSON, Problem};
 use super::responses::Guarded;
+use super::{Api, webhooks};
 use crate::clock::rfc3339_ms;
 use crate::delivery::is_id_byte;
 use crate::event::EntryId;
@@ -170,7 +171,7 @@ async fn show(
     const WHAT: &str = "job";
     Query::of(&uri).finish()?;
     let (webhook_id, job_id) = in_path(path, WHAT)?;
-    let webhook = webhook_of(&api, &caller, &webhook_id, WHAT).await?;
+    let webhook = webhooks::find(&api, &caller, &webhook_id, WHAT).await?;
     if job_id.len() > 64 || !job_id.bytes().all(is_id_byte) {
         return Err(Problem::not_found(WHAT));
     }

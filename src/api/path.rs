@@ -2,12 +2,12 @@
 
 use std::collections::HashMap;
 
+use axum::extract::rejection::PathRejection;
 use axum::extract::{FromRequestParts, Path};
 use axum::http::request::Parts;
 
 use super::fields::Query;
 use super::problem::Problem;
-use crate::delivery::is_id_byte;
 
 /// The `{webhookId}` of a path without a query. Take it after the caller: whoever has no token learns nothing of ids.
 #[derive(Debug, Clone)]
@@ -17,15 +17,20 @@ impl<S: Send + Sync> FromRequestParts<S> for WebhookId {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<WebhookId, Problem> {
-        let unknown = || Problem::not_found("webhook");
-        let Path(mut parameters) =
-            Path::<HashMap<String, String>>::from_request_parts(parts, state)
-                .await
-                .map_err(|_| unknown())?;
-        let id = parameters.remove("webhookId").unwrap_or_default();
+        let path = Path::<HashMap<String, String>>::from_request_parts(parts, state).await;
+        let id = in_path(path, "webhook")?.remove("webhookId");
         // Whoever asks for a tenant's webhook must not believe that the answer kept to what was not looked at.
         Query::of(&parts.uri).finish()?;
-        let whole = (1..=64).contains(&id.len()) && id.bytes().all(is_id_byte);
-        whole.then_some(WebhookId(id)).ok_or_else(unknown)
+        Ok(WebhookId(id.unwrap_or_default()))
     }
+}
+
+/// What of a path is needed.
+///
+/// # Errors
+///
+/// 404 for a `what`, if it cannot be read as text.
+pub fn in_path<T>(path: Result<Path<T>, PathRejection>, what: &str) -> Result<T, Problem> {
+    path.map(|Path(value)| value)
+        .map_err(|_| Problem::not_found(what))
 }

@@ -12,17 +12,18 @@ use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::Api;
 use super::caller::Caller;
 use super::deliveries::paging::Goal;
 use super::deliveries::{
-    ALLOWED_EVENT, ALLOWED_TIME, Status, counts, delivery_of, in_path, is_counted_by_rows,
-    is_event_type, moment, shelves_of, walk, webhook_of,
+    ALLOWED_EVENT, ALLOWED_TIME, Status, counts, delivery_of, is_counted_by_rows, is_event_type,
+    moment, shelves_of, walk,
 };
 use super::fields::{Field, Fields, Query};
 use super::jobs::{self, Job};
+use super::path::in_path;
 use super::problem::{PROBLEM_JSON, Problem};
 use super::responses::{Guarded, WithBody};
+use super::{Api, webhooks};
 use crate::store::deliveries::{Record, RowFilter};
 use crate::store::retry::Hastened;
 use crate::webhook::Webhook;
@@ -305,7 +306,7 @@ async fn retry_many(
     body: Bytes,
 ) -> Result<Response, Problem> {
     Query::of(&uri).finish()?;
-    let webhook = webhook_of(&api, &caller, &in_path(path, "webhook")?, "webhook").await?;
+    let webhook = webhooks::find(&api, &caller, &in_path(path, "webhook")?, "webhook").await?;
     let (status, filter, dry_run) = read_request(&headers, &body)?;
     let counted = count(&api, &webhook, status, &filter).await?;
     if dry_run {

@@ -17,6 +17,7 @@ use self::body::{ListedToken, NewToken, RegenerateTokens, TokenWithText};
 use super::Api;
 use super::caller::Caller;
 use super::fields::{Field, Fields, Query};
+use super::path::in_path;
 use super::problem::Problem;
 use super::responses::{Guarded, WithBody};
 use crate::settings::Secret;
@@ -200,15 +201,13 @@ pub async fn remove(
     caller: Caller,
     id: Result<Path<String>, PathRejection>,
 ) -> Result<Response, Problem> {
-    let unknown = || Problem::not_found("token");
-    // What is no text names nothing.
-    let Path(id) = id.map_err(|_| unknown())?;
+    let id = in_path(id, "token")?;
     let tenant = match &caller {
         Caller::Operator => None,
         Caller::Tenant(tenant) => Some(tenant.as_str()),
     };
     if !api.store.remove_token(&id, tenant).await? {
-        return Err(unknown());
+        return Err(Problem::not_found("token"));
     }
     let mut response = Response::new(Body::empty());
     *response.status_mut() = StatusCode::NO_CONTENT;

@@ -32,6 +32,7 @@ use super::fields::{Fields, Query};
 use super::path::WebhookId;
 use super::problem::Problem;
 use super::responses::{Conditional, Guarded, OfWebhook, WithBody};
+use crate::delivery::is_id_byte;
 use crate::signature::generate_secret;
 use crate::store::webhooks::Put;
 use crate::webhook::{EventFilter, Ordering, Webhook, WebhookSpec};
@@ -42,6 +43,8 @@ const MANAGED_BY: &str = "api";
 pub const MOST_OF_TENANT: u64 = 10_000;
 /// The most webhooks of one listing, and what it holds without a limit.
 pub const MOST_LISTED: usize = 10_000;
+/// Characters of the longest id that a webhook can have.
+const LONGEST_ID: usize = 64;
 /// Webhooks read at a time.
 const CHUNK: usize = 500;
 /// How often a change is made anew because somebody else was faster.
@@ -61,9 +64,10 @@ pub fn routes() -> OpenApiRouter<Arc<Api>> {
 ///
 /// # Errors
 ///
-/// 404 if there is none that the caller may know of.
-pub async fn find(api: &Api, caller: &Caller, id: &str) -> Result<Webhook, Problem> {
+/// 404 for a `what`, in the same words whether there is no such webhook or it is another tenant's.
+pub async fn find(api: &Api, caller: &Caller, id: &str, what: &str) -> Result<Webhook, Problem> {
     let found = match caller {
+        _ if !is_id(id) => false,
         Caller::Operator => true,
         // By the tenant's own index first, so that another's webhook takes no longer than none.
         Caller::Tenant(tenant) => api.store.is_webhook_of(tenant, id).await?,
@@ -73,7 +77,12 @@ pub async fn find(api: &Api, caller: &Caller, id: &str) -> Result<Webhook, Probl
         false => None,
     };
     let webhook = webhook.filter(|webhook| caller.sees(webhook));
-    webhook.ok_or_else(|| Problem::not_found("webhook"))
+    webhook.ok_or_else(|| Problem::not_found(what))
+}
+
+/// Whether a webhook can have this id.
+fn is_id(text: &str) -> bool {
+    (1..=LONGEST_ID).contains(&text.len()) && text.bytes().all(is_id_byte)
 }
 
 /// Changes a webhook and stores it, unless `change` leaves it as it is. When somebody else was faster, the change is
@@ -90,7 +99,7 @@ pub async fn change(
     change: impl Fn(&mut Webhook) -> Result<(), Problem>,
 ) -> Result<Webhook, Problem> {
     for _ in 0..MOST_CONFLICTS {
-        let found = find(api, caller, id).await?;
+        let found = find(api, caller, id, "webhook").await?;
         if_match.check(&found)?;
         let mut changed = found.clone();
         change(&mut changed)?;
@@ -314,7 +323,7 @@ pub async fn show(
     caller: Caller,
     WebhookId(id): WebhookId,
 ) -> Result<Response, Problem> {
-    let webhook = find(&api, &caller, &id).await?;
+    let webhook = find(&api, &caller, &id, "webhook").await?;
     let view = WebhookView::with_secret(&webhook, api.clock.unix_ms());
     Ok(tagged(api.answer(StatusCode::OK, &view)?, &webhook))
 }
@@ -352,7 +361,7 @@ pub async fn update(
     headers: HeaderMap,
     body: Bytes,
 ) -> Result<Response, Problem> {
-    let found = find(&api, &caller, &id).await?;
+    let found = find(&api, &caller, &id, "webhook").await?;
     let if_match = IfMatch::of(&headers);
     if_match.check(&found)?;
     let mut fields = Fields::of_body(&headers, &body)?;
@@ -409,7 +418,7 @@ pub async fn delete(
 ) -> Result<Response, Problem> {
     let if_match = IfMatch::of(&headers);
     for _ in 0..MOST_CONFLICTS {
-        let found = find(&api, &caller, &id).await?;
+        let found = find(&api, &caller, &id, "webhook").await?;
         if_match.check(&found)?;
         if let Put::Version(_) = api.store.delete_webhook(&found).await? {
             let mut response = Response::new(Body::empty());

@@ -90,13 +90,9 @@ pub(crate) fn write_history(
 
 /// A delivery that succeeded, as its webhook's history holds it.
 #[derive(Debug, Clone)]
-pub struct FinishedDelivery {
-    /// Its entry in the history; its time is that of the success.
-    pub id: EntryId,
+pub(crate) struct FinishedDelivery {
     /// The event that it delivered; its payload is empty where none was kept.
     pub event: Arc<Event>,
-    /// Whether the payload was kept.
-    pub has_payload: bool,
     /// Attempts in all, the successful one included.
     pub attempts: u32,
     /// What happened in each attempt, as far as it is kept.
@@ -111,13 +107,10 @@ pub struct FinishedDelivery {
 pub(crate) fn read_history(entry: &RawEntry) -> Result<FinishedDelivery, StoreError> {
     let fields = EntryFields(entry, "history entry");
     fields.check_version()?;
-    let payload = entry.bytes("p");
     let log = serde_json::from_slice(&fields.bytes("l")?)
         .map_err(|error| fields.corrupt(format!("its attempts cannot be read: {error}")))?;
     Ok(FinishedDelivery {
-        id: entry.id,
-        has_payload: payload.is_some(),
-        event: Arc::new(fields.event(payload.unwrap_or_default())?),
+        event: Arc::new(fields.event(entry.bytes("p").unwrap_or_default())?),
         attempts: fields.parse("a", "a number")?,
         log,
     })

@@ -4,13 +4,13 @@
 
 use std::sync::Arc;
 
-use redis::{Cmd, Value};
+use redis::Cmd;
 
-use super::codec::{self, FinishedDelivery};
+use super::Store;
+use super::codec;
 use super::error::StoreError;
-use super::{Store, value};
 use crate::delivery::AttemptLog;
-use crate::event::{EntryId, Event};
+use crate::event::Event;
 use crate::settings::{HistoryPayload, HistorySettings};
 
 /// An entry of a history, ready to be written; see [`Store::finished`].
@@ -61,36 +61,6 @@ impl Store {
             command.arg(name).arg(value);
         });
         Finished { command, size }
-    }
-
-    /// Up to `count` deliveries of a webhook that succeeded, the newest first, from the entry before `before` on; and the
-    /// last entry looked at. What is older than `caps` keep is left out; what cannot be read comes as an error in its
-    /// place.
-    ///
-    /// # Errors
-    ///
-    /// Whatever keeps Redis from answering.
-    pub async fn history(
-        &self,
-        shard: u16,
-        uid: &str,
-        before: Option<EntryId>,
-        count: usize,
-        now_ms: u64,
-        caps: &HistorySettings,
-    ) -> Result<(Vec<Result<FinishedDelivery, StoreError>>, Option<EntryId>), StoreError> {
-        let mut commands = redis::pipe();
-        commands
-            .cmd("XREVRANGE")
-            .arg(self.keys().history(shard, uid))
-            .arg(before.map_or_else(|| "+".to_owned(), |before| format!("({before}")))
-            .arg(oldest_kept(now_ms, caps))
-            .arg("COUNT")
-            .arg(count);
-        let reply = self.link().slowly("read a history", &commands).await?.pop();
-        let entries = value::entries(reply.unwrap_or(Value::Nil))?;
-        let last = entries.last().map(|entry| entry.id);
-        Ok((entries.iter().map(codec::read_history).collect(), last))
     }
 
     /// Removes from the histories of `webhooks` what is too old, about: Redis drops whole nodes of a stream, so that the

@@ -13,14 +13,15 @@ use utoipa_axum::routes;
 
 use super::paging::Goal;
 use super::{
-    ALLOWED_EVENT, ALLOWED_TIME, Delivery, Status, counts, in_path, is_counted_by_rows,
-    is_event_type, moment, read_rows, shelves_of, walk, webhook_of,
+    ALLOWED_EVENT, ALLOWED_TIME, Delivery, Status, counts, is_counted_by_rows, is_event_type,
+    moment, read_rows, shelves_of, walk,
 };
-use crate::api::Api;
 use crate::api::caller::Caller;
 use crate::api::fields::Query;
+use crate::api::path::in_path;
 use crate::api::problem::{PROBLEM_JSON, Problem};
 use crate::api::responses::Guarded;
+use crate::api::{Api, webhooks};
 use crate::store::deliveries::RowFilter;
 
 /// Whether `total` is exact, or only what was found within the budget of one request.
@@ -153,7 +154,7 @@ async fn list(
     path: Result<Path<String>, PathRejection>,
     uri: Uri,
 ) -> Result<Response, Problem> {
-    let webhook = webhook_of(&api, &caller, &in_path(path, "webhook")?, "webhook").await?;
+    let webhook = webhooks::find(&api, &caller, &in_path(path, "webhook")?, "webhook").await?;
     let Listing {
         page,
         limit,

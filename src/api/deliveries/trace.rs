@@ -14,10 +14,11 @@ use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::{Delivery, expired_before, in_path, read_rows};
+use super::{Delivery, expired_before, read_rows};
 use crate::api::Api;
 use crate::api::caller::Caller;
 use crate::api::fields::Query;
+use crate::api::path::in_path;
 use crate::api::problem::{PROBLEM_JSON, Problem};
 use crate::api::responses::Guarded;
 use crate::store::deliveries::{From, Look, MOST_LOOKED_AT, Row, RowFilter, Shelf};
@@ -84,7 +85,7 @@ async fn trace(
     query.finish()?;
     // The check above has refused a missing one.
     let tenant = tenant.unwrap_or_default();
-    let _turn = api.lookups.turn(&tenant).await?;
+    let _turn = api.searches.turn(&tenant).await?;
     let (ids, more) = api.store.newest_webhook_ids(&tenant, MOST_WEBHOOKS).await?;
     let mut trace = Trace {
         api: &api,

@@ -54,7 +54,7 @@ pub async fn rotate(
     headers: HeaderMap,
     body: Bytes,
 ) -> Result<Response, Problem> {
-    let found = find(&api, &caller, &id).await?;
+    let found = find(&api, &caller, &id, "webhook").await?;
     let if_match = IfMatch::of(&headers);
     if_match.check(&found)?;
     let mut fields = Fields::of_body(&headers, &body)?;

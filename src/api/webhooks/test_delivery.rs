@@ -3,7 +3,7 @@
 //! It goes the way of every attempt: the same client, target rules, deadline, headers and signature. Nothing of it is
 //! kept: it is no event, has no history, and is not tried again.
 
-mod turns;
+mod limits;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -16,7 +16,7 @@ use axum::response::Response;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-pub use self::turns::Turns;
+pub use self::limits::TestLimits;
 use super::catalogue::{self, ALLOWED_EVENT, TEST_EVENT};
 use super::{body, find};
 use crate::api::Api;
@@ -151,11 +151,11 @@ pub async fn send(
     headers: HeaderMap,
     body: Bytes,
 ) -> Result<Response, Problem> {
-    let webhook = find(&api, &caller, &id).await?;
+    let webhook = find(&api, &caller, &id, "webhook").await?;
     let mut fields = Fields::of_body(&headers, &body)?;
     let event = event(&api, &webhook, &mut fields);
     fields.finish()?;
-    let _turn = turn(&api, &webhook)?;
+    let _leave = leave(&api, &webhook)?;
     let dispatch = api.dispatch.load_full();
     if let Some(Err(wait)) = dispatch.and_then(|dispatch| dispatch.test_token(&id)) {
         return Err(later("The webhook's own rate limit is used up.", wait));
@@ -213,7 +213,7 @@ fn event(api: &Api, webhook: &Webhook, fields: &mut Fields) -> Event {
     }
 }
 
-fn turn(api: &Api, webhook: &Webhook) -> Result<turns::Turn, Problem> {
+fn leave(api: &Api, webhook: &Webhook) -> Result<limits::Leave, Problem> {
     let taken = api
         .tests
         .take(&webhook.spec.tenant, &webhook.uid, &api.clock);

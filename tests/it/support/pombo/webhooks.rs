@@ -4,13 +4,16 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use pombo::clock::Clock;
-use pombo::event::EntryId;
+use pombo::delivery::AttemptLog;
+use pombo::event::{EntryId, Event};
 use pombo::metrics::Metrics;
 use pombo::settings::{Secret, Settings};
 use pombo::store::Store;
-use pombo::store::codec::FinishedDelivery;
 use pombo::store::connection::LinkState;
 use pombo::store::dead::DeadLetter;
+use pombo::store::deliveries::{
+    From, Look, MOST_LOOKED_AT, Place, Record, RecordState, RowFilter, Shelf,
+};
 use pombo::store::retry::Hastened;
 use pombo::store::stats::Stats;
 use pombo::store::webhooks::Put;
@@ -44,6 +47,37 @@ pub fn webhook(id: &str, url: &str, events: &[&str]) -> Webhook {
         managed_by: None,
         created_ms: number + 1,
         updated_ms: number + 1,
+    }
+}
+
+/// A delivery that succeeded, as its webhook's history has it.
+#[derive(Debug)]
+pub struct Kept {
+    /// Its entry; its time is that of the success.
+    pub id: EntryId,
+    pub event: Arc<Event>,
+    pub has_payload: bool,
+    pub attempts: u32,
+    pub log: AttemptLog,
+}
+
+impl Kept {
+    fn new(record: Record) -> Kept {
+        match record.state {
+            RecordState::Finished {
+                event,
+                has_payload,
+                attempts,
+                log,
+            } => Kept {
+                id: record.place.id,
+                event,
+                has_payload,
+                attempts,
+                log,
+            },
+            other => panic!("in a history: {other:?}"),
+        }
     }
 }
 
@@ -150,21 +184,44 @@ impl Webhooks {
     }
 
     /// The deliveries to a webhook that succeeded, as far as they are kept, newest first.
-    pub async fn history(&self, webhook: &Webhook) -> Vec<FinishedDelivery> {
-        let caps = Settings::defaults_for_tests().history;
+    pub async fn history(&self, webhook: &Webhook) -> Vec<Kept> {
         let now_ms = Clock::system().unix_ms();
+        let max_age = Settings::defaults_for_tests().history.max_age;
         let shard = self.shard(webhook);
-        let found = self
-            .store
-            .history(shard, &webhook.uid, None, 100_000, now_ms, &caps);
-        let (kept, _) = found.await.expect("an answer");
-        kept.into_iter()
-            .map(|kept| kept.expect("a delivery that can be read"))
-            .collect()
+        let (mut kept, mut before) = (Vec::new(), None);
+        loop {
+            let look = Look {
+                from: From::Before(before),
+                floor_ms: now_ms - u64::try_from(max_age.as_millis()).expect("a time"),
+                now_ms,
+                most_entries: MOST_LOOKED_AT,
+                most_rows: MOST_LOOKED_AT,
+            };
+            let all = RowFilter::default();
+            let seen = self
+                .store
+                .rows(shard, &webhook.uid, Shelf::History, &all, &look)
+                .await
+                .expect("an answer");
+            let places: Vec<Place> = seen.rows.iter().map(|row| row.place).collect();
+            let records = self
+                .store
+                .records(shard, &webhook.uid, &places, usize::MAX)
+                .await
+                .expect("an answer");
+            for record in records {
+                let record = record.expect("a delivery that can be read");
+                kept.extend(record.map(Kept::new));
+            }
+            if seen.ended {
+                return kept;
+            }
+            before = seen.last;
+        }
     }
 
     /// Waits until so many deliveries to a webhook are kept as succeeded.
-    pub async fn wait_for_history(&self, webhook: &Webhook, count: usize) -> Vec<FinishedDelivery> {
+    pub async fn wait_for_history(&self, webhook: &Webhook, count: usize) -> Vec<Kept> {
         until(
             &format!("{count} deliveries in the history of {}", webhook.spec.id),
             async || self.history(webhook).await,

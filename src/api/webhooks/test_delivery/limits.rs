@@ -22,7 +22,7 @@ const BUSY_AGAIN: Duration = Duration::from_secs(2);
 
 /// The limits on test deliveries of this daemon.
 #[derive(Clone, Default)]
-pub struct Turns {
+pub struct TestLimits {
     state: Arc<Mutex<State>>,
 }
 
@@ -38,12 +38,12 @@ struct Known {
 }
 
 /// Leave to send one test; it is given back when it is dropped.
-pub struct Turn {
-    turns: Turns,
+pub struct Leave {
+    limits: TestLimits,
     tenant: String,
 }
 
-impl Turns {
+impl TestLimits {
     fn state(&self) -> MutexGuard<'_, State> {
         // Counters and a map: nothing panics halfway through a change of them.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
@@ -54,7 +54,7 @@ impl Turns {
     /// # Errors
     ///
     /// How long to wait before it is asked for again.
-    pub fn take(&self, tenant: &str, uid: &str, clock: &Clock) -> Result<Turn, Duration> {
+    pub fn take(&self, tenant: &str, uid: &str, clock: &Clock) -> Result<Leave, Duration> {
         let now = clock.monotonic();
         let mut state = self.state();
         let of_tenant = state.under_way.get(tenant).copied().unwrap_or(0);
@@ -83,16 +83,16 @@ impl Turns {
         known.limiter.take()?;
         known.used = now;
         *state.under_way.entry(tenant.to_owned()).or_default() += 1;
-        Ok(Turn {
-            turns: self.clone(),
+        Ok(Leave {
+            limits: self.clone(),
             tenant: tenant.to_owned(),
         })
     }
 }
 
-impl Drop for Turn {
+impl Drop for Leave {
     fn drop(&mut self) {
-        let mut state = self.turns.state();
+        let mut state = self.limits.state();
         if let Some(count) = state.under_way.get_mut(&self.tenant) {
             *count -= 1;
             if *count == 0 {
@@ -109,23 +109,23 @@ mod tests {
     #[test]
     fn a_webhook_has_ten_tests_a_minute() {
         let (clock, simulated) = Clock::simulated(0, 1);
-        let turns = Turns::default();
+        let limits = TestLimits::default();
         for _ in 0..PER_MINUTE {
-            assert!(turns.take("acme", "a", &clock).is_ok());
+            assert!(limits.take("acme", "a", &clock).is_ok());
         }
-        let wait = turns.take("acme", "a", &clock).err().unwrap();
+        let wait = limits.take("acme", "a", &clock).err().unwrap();
         assert!(wait > Duration::from_secs(5) && wait <= Duration::from_secs(6));
-        assert!(turns.take("acme", "b", &clock).is_ok());
+        assert!(limits.take("acme", "b", &clock).is_ok());
         simulated.advance(Duration::from_secs(7));
-        assert!(turns.take("acme", "a", &clock).is_ok());
+        assert!(limits.take("acme", "a", &clock).is_ok());
     }
 
     #[test]
     fn a_tenant_with_many_hanging_receivers_leaves_room_for_others() {
         let (clock, _) = Clock::simulated(0, 1);
-        let turns = Turns::default();
-        let take = |tenant: &str, uid: usize| turns.take(tenant, &uid.to_string(), &clock);
-        let mut held: Vec<Turn> = (0..4)
+        let limits = TestLimits::default();
+        let take = |tenant: &str, uid: usize| limits.take(tenant, &uid.to_string(), &clock);
+        let mut held: Vec<Leave> = (0..4)
             .map(|uid| take("hostile", uid).ok().unwrap())
             .collect();
         assert!(take("hostile", 4).is_err());
@@ -137,13 +137,13 @@ mod tests {
     #[test]
     fn what_is_remembered_is_bounded_and_forgotten() {
         let (clock, simulated) = Clock::simulated(0, 1);
-        let turns = Turns::default();
+        let limits = TestLimits::default();
         for uid in 0..MOST_WEBHOOKS {
-            assert!(turns.take("acme", &uid.to_string(), &clock).is_ok());
+            assert!(limits.take("acme", &uid.to_string(), &clock).is_ok());
         }
-        assert!(turns.take("acme", "one more", &clock).is_err());
+        assert!(limits.take("acme", "one more", &clock).is_err());
         simulated.advance(FORGET_AFTER);
-        assert!(turns.take("acme", "one more", &clock).is_ok());
-        assert_eq!(turns.state().limiters.len(), 1);
+        assert!(limits.take("acme", "one more", &clock).is_ok());
+        assert_eq!(limits.state().limiters.len(), 1);
     }
 }
