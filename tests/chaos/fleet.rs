@@ -192,7 +192,7 @@ async fn behave(behaviour: Behaviour, tries: u32, word: u64) -> Response<Body> {
             3 | 4 => status(503),
             5 => status(429),
             // One in five hundred: each makes the whole webhook wait for a second.
-            _ if word % 499 == 0 => retry_after(429),
+            _ if word.is_multiple_of(499) => retry_after(429),
             _ => status(204),
         },
         Behaviour::Refusing => status(500),
