@@ -198,13 +198,18 @@ impl Sources {
         }
         let keys: Vec<String> = idle.iter().map(|stream| stream.key.clone()).collect();
         let owners = self.store.source_owners(&keys).await?;
+        let unlisted = owners
+            .iter()
+            .flatten()
+            .filter(|owner| !owner.is_empty() && !members.lives(owner));
+        let newcomers = self.store.still_listed(unlisted.cloned().collect()).await?;
         for (stream, owner) in idle.into_iter().zip(owners) {
             let owner = owner.filter(|owner| !owner.is_empty());
             let expected = owner.clone().unwrap_or_default();
             if expected == self.era.nonce {
                 // Its reader failed, or the reply to the claim was lost.
                 self.start(stream, discoveries, readers);
-            } else if members.lives(&expected) {
+            } else if members.lives(&expected) || newcomers.contains(&expected) {
                 if stream.belongs {
                     self.store.ask_for_source(&expected, &stream.key).await?;
                 }

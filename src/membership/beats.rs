@@ -164,6 +164,13 @@ impl Membership {
             return Ok(());
         }
         let owners = self.store.owners(&wanted).await?;
+        let unlisted = owners
+            .iter()
+            .flatten()
+            .filter_map(|owner| owner.split(':').next())
+            .filter(|nonce| !nonce.is_empty() && !members.lives(nonce));
+        let unlisted = unlisted.map(str::to_owned).collect();
+        let newcomers = self.store.still_listed(unlisted).await?;
         self.doubtful.extend(&wanted);
         let claims = wanted.into_iter().zip(owners).map(async |(shard, owner)| {
             let had_owner = owner.is_some();
@@ -172,7 +179,7 @@ impl Membership {
             let value = if nonce == era.nonce {
                 // Claimed before, by a call whose reply was lost. What belongs to another by now is handed over next.
                 expected.clone()
-            } else if !belongs(shard) || members.lives(nonce) {
+            } else if !belongs(shard) || members.lives(nonce) || newcomers.contains(nonce) {
                 return Ok(());
             } else {
                 // An owner that releases its shard leaves the epoch behind its empty name.

@@ -64,9 +64,11 @@ impl Reader {
             state.lag_entries = progress.lag_entries;
             state.oldest_unread_ms = progress.oldest_unread_ms;
         });
-        let skipped = match (self.counted, progress.entries_read) {
+        // While this daemon's last beat is old another one may read: what the group was given by it was lost to nobody.
+        let counted = self.counted.filter(|_| self.parts.era.is_valid());
+        let skipped = match (counted, progress.entries_read) {
             (Some(before), Some(now)) => now.saturating_sub(before).saturating_sub(self.read_since),
-            // At the first look: what was lost while nobody read.
+            // At the first look, or when others may have read: what nobody was given.
             _ => progress.lost,
         };
         if skipped > 0 {

@@ -1,5 +1,6 @@
 //! Who lives, and who owns what: beats, claims and wake-ups.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use redis::Value;
@@ -158,6 +159,36 @@ impl Store {
             .arg(expected)
             .arg(owner);
         Ok(value::integer(&call.run(&mut connected).await?) == Some(1))
+    }
+
+    /// Of these nonces, those of daemons that live, or whom nobody has deposed yet. An owner that is not in an older list
+    /// may have joined since: whoever owns anything was listed before, so that asking after its name was read tells.
+    ///
+    /// # Errors
+    ///
+    /// Whatever keeps Redis from answering.
+    pub async fn still_listed(
+        &self,
+        mut nonces: Vec<String>,
+    ) -> Result<HashSet<String>, StoreError> {
+        if nonces.is_empty() {
+            return Ok(HashSet::new());
+        }
+        let mut commands = redis::pipe();
+        for nonce in &nonces {
+            commands
+                .cmd("HEXISTS")
+                .arg(self.keys().instances())
+                .arg(nonce);
+        }
+        let replies = self
+            .link()
+            .connection()?
+            .all("ask who lives", &commands)
+            .await?;
+        let mut listed = replies.iter().map(|reply| value::integer(reply) == Some(1));
+        nonces.retain(|_| listed.next().unwrap_or(false));
+        Ok(nonces.into_iter().collect())
     }
 
     /// The owners of source streams, in their order; empty or `None` for one that has none.

@@ -17,6 +17,7 @@ mod instance;
 mod interop;
 mod lanes;
 mod listen;
+mod membership;
 mod metrics;
 mod model;
 mod outcomes;

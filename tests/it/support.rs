@@ -1,7 +1,7 @@
 //! What the tests stand on.
 
-// Not every test uses everything that a receiver can do.
-#![allow(dead_code)]
+// Not every test uses everything that a receiver can do, and the chaos suite shares what it needs.
+#![allow(dead_code, unused_imports)]
 
 pub mod api;
 pub mod cluster;

@@ -99,6 +99,8 @@ async fn a_daemon_that_slept_through_its_lease_is_fenced_and_joins_anew() {
     // What it may repeat is what it was about to send: nothing is queued or scheduled by it.
     let held = 2 * 64;
     assert!(after - before <= held, "{} duplicates", after - before);
+    // What the other one read meanwhile was not lost.
+    assert_eq!(first.metric("pombo_events_lost_total", &[]).await, 0.0);
     // It is given back what it had.
     let had = (0..4).filter(|shard| of.of_shard(*shard) == Some("first"));
     let had = had.count() as f64;

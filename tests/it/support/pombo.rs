@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 use toml::Table;
 
 pub use observed::{Metrics, Observed};
-pub use process::Process;
+pub use process::{Log, Process};
 pub use webhooks::{SECRET, Webhooks, webhook};
 
 use super::api::ApiClient;
@@ -140,7 +140,12 @@ impl Config {
 
     /// Runs the daemon as a process of its own, and waits until it has said where it listens, or has ended.
     pub async fn spawn_unready(&self) -> Process {
-        Process::spawn(&self.file()).await
+        self.spawn_within(&[]).await
+    }
+
+    /// The same, with these variables in its environment.
+    pub async fn spawn_within(&self, environment: &[(&str, &str)]) -> Process {
+        Process::spawn(&self.file(), environment).await
     }
 
     /// Access to the webhooks in Redis.

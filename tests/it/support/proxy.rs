@@ -38,6 +38,8 @@ struct Shared {
     plan: Mutex<Plan>,
     /// Rises with each cut: all connections of before end.
     cuts: watch::Sender<u64>,
+    /// Nothing passes, in either direction, and nobody is told.
+    held: watch::Sender<bool>,
     ended: CancellationToken,
 }
 
@@ -63,6 +65,11 @@ enum Verdict {
 impl Shared {
     fn plan(&self) -> MutexGuard<'_, Plan> {
         self.plan.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn pass(&self) {
+        // The sender lives in `self`: the wait cannot fail.
+        let _ = self.held.subscribe().wait_for(|held| !held).await;
     }
 
     fn judge(&self) -> Verdict {
@@ -108,6 +115,7 @@ impl Proxy {
             target: PathBuf::from(target),
             plan: Mutex::default(),
             cuts: watch::Sender::new(0),
+            held: watch::Sender::new(false),
             ended: CancellationToken::new(),
         });
         tokio::spawn({
@@ -175,8 +183,20 @@ impl Proxy {
         self.shared.plan().delay = delay;
     }
 
+    /// Cuts all connections now, wherever they are, and lets nobody through until [`Proxy::mend`].
+    pub fn cut_off(&self) {
+        self.shared.plan().down = true;
+        self.shared.cuts.send_modify(|count| *count += 1);
+    }
+
+    /// Holds every byte back, in both directions, until [`Proxy::mend`]: a network that loses packets and tells nobody.
+    pub fn hold(&self) {
+        self.shared.held.send_replace(true);
+    }
+
     /// Lets everybody through, and forgets what was planned.
     pub fn mend(&self) {
+        self.shared.held.send_replace(false);
         let mut plan = self.shared.plan();
         plan.down = false;
         plan.cut_at = None;
@@ -241,6 +261,7 @@ async fn requests(
 ) {
     let (mut buffer, mut out) = (BytesMut::new(), BytesMut::new());
     while from.read_buf(&mut buffer).await.is_ok_and(|read| read > 0) {
+        shared.pass().await;
         while let Some(length) = message(&buffer) {
             let command = buffer.split_to(length);
             match shared.judge() {
@@ -296,6 +317,7 @@ async fn replies(
 ) {
     let mut buffer = BytesMut::new();
     while from.read_buf(&mut buffer).await.is_ok_and(|read| read > 0) {
+        shared.pass().await;
         let delay = shared.plan().delay;
         if !delay.is_zero() {
             tokio::time::sleep(delay).await;

@@ -31,11 +31,12 @@ pub struct Log {
 }
 
 impl Process {
-    pub(super) async fn spawn(config: &Path) -> Process {
+    pub(super) async fn spawn(config: &Path, environment: &[(&str, &str)]) -> Process {
         let mut child = Command::new(env!("CARGO_BIN_EXE_pombo"))
             .arg("serve")
             .arg("--config")
             .arg(config)
+            .envs(environment.iter().copied())
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
