@@ -25,3 +25,4 @@ mod rotation;
 mod shutdown;
 mod sources;
 mod support;
+mod upgrade;
