@@ -91,6 +91,18 @@ pub struct DueRetries {
     pub next_ms: Option<u64>,
 }
 
+fn read_due(mut replies: Vec<Value>) -> Vec<(String, u64)> {
+    value::pairs(replies.pop().unwrap_or(Value::Nil))
+        .into_iter()
+        .filter_map(|(uid, score)| {
+            Some((
+                value::text(uid)?,
+                value::integer(&score)?.max(0).unsigned_abs(),
+            ))
+        })
+        .collect()
+}
+
 fn written(reply: &Value, shard: u16) -> Result<Written, StoreError> {
     match reply {
         Value::SimpleString(word) if word == "FENCED" => Err(StoreError::Fenced { shard }),
@@ -110,7 +122,9 @@ impl Store {
     ///
     /// Whatever keeps Redis from answering.
     pub async fn all_due(&self, shard: u16) -> Result<Vec<(String, u64)>, StoreError> {
-        self.due(shard, "+inf").await
+        let commands = self.ask_for_due(shard, "+inf");
+        let replies = self.link().slowly("read what is due", &commands).await?;
+        Ok(read_due(replies))
     }
 
     /// The webhooks of a shard whose work is due by `now_ms`.
@@ -119,10 +133,17 @@ impl Store {
     ///
     /// Whatever keeps Redis from answering.
     pub async fn due_by(&self, shard: u16, now_ms: u64) -> Result<Vec<(String, u64)>, StoreError> {
-        self.due(shard, &now_ms.to_string()).await
+        let commands = self.ask_for_due(shard, &now_ms.to_string());
+        // Mostly empty, and asked for every few seconds: a connection of the pool would cost two commands more.
+        let replies = self
+            .link()
+            .connection()?
+            .all("read what is due", &commands)
+            .await?;
+        Ok(read_due(replies))
     }
 
-    async fn due(&self, shard: u16, until: &str) -> Result<Vec<(String, u64)>, StoreError> {
+    fn ask_for_due(&self, shard: u16, until: &str) -> redis::Pipeline {
         let mut commands = redis::pipe();
         commands
             .cmd("ZRANGEBYSCORE")
@@ -130,21 +151,7 @@ impl Store {
             .arg("-inf")
             .arg(until)
             .arg("WITHSCORES");
-        let reply = self
-            .link()
-            .slowly("read what is due", &commands)
-            .await?
-            .pop()
-            .unwrap_or(Value::Nil);
-        Ok(value::pairs(reply)
-            .into_iter()
-            .filter_map(|(uid, score)| {
-                Some((
-                    value::text(uid)?,
-                    value::integer(&score)?.max(0).unsigned_abs(),
-                ))
-            })
-            .collect())
+        commands
     }
 
     /// How the lane was left.
@@ -438,6 +445,36 @@ impl Store {
         tries: &Tries,
         generation: u64,
     ) -> Result<Written, StoreError> {
+        let tries = codec::write_tries(tries);
+        self.write_schedule(lane, id, due_ms, tries, generation)
+            .await
+    }
+
+    /// SCHEDULE: the entry `id`, which cannot be read, is looked at again at `due_ms`. Its tries stay as they are: they
+    /// may be in order for a daemon that can read them.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Fenced`] and nothing is written.
+    pub async fn postpone(
+        &self,
+        lane: &LaneKeys,
+        id: EntryId,
+        due_ms: u64,
+        generation: u64,
+    ) -> Result<Written, StoreError> {
+        self.write_schedule(lane, id, due_ms, String::new(), generation)
+            .await
+    }
+
+    async fn write_schedule(
+        &self,
+        lane: &LaneKeys,
+        id: EntryId,
+        due_ms: u64,
+        tries: String,
+        generation: u64,
+    ) -> Result<Written, StoreError> {
         let (shard, uid) = (lane.shard, &lane.uid);
         let reply = scripts::SCHEDULE
             .call()
@@ -450,7 +487,7 @@ impl Store {
             .arg(uid.as_bytes())
             .arg(id.to_string())
             .number(due_ms)
-            .arg(codec::write_tries(tries))
+            .arg(tries)
             .run(&mut self.link().connection_of(generation)?)
             .await?;
         written(&reply, shard)

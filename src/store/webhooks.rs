@@ -1,5 +1,7 @@
 //! The webhooks: stored as JSON with a version for optimistic concurrency; every change is announced.
 
+mod newer;
+
 use redis::Value;
 use serde::{Deserialize, Serialize};
 
@@ -15,6 +17,9 @@ const MOST_CHANGES: u64 = 10_000;
 const SCAN_COUNT: usize = 5_000;
 /// Webhooks read at a time.
 const CHUNK: usize = 500;
+
+/// The version of the form in which this daemon stores webhooks.
+const FORM: u8 = 1;
 
 #[derive(Serialize, Deserialize)]
 struct StoredWebhook {
@@ -44,7 +49,7 @@ pub enum Put {
 
 fn write(webhook: &Webhook) -> Result<String, StoreError> {
     let stored = StoredWebhook {
-        v: 1,
+        v: FORM,
         spec: webhook.spec.clone(),
         secrets: webhook.secrets.clone(),
         rotation_ends_ms: webhook.rotation_ends_ms,
@@ -78,15 +83,25 @@ fn read(id: &str, reply: Value) -> Result<Option<Webhook>, StoreError> {
     };
     let what = || format!("webhook {id:?}");
     // The parser's own words could quote a secret: only their place is told.
-    let stored: StoredWebhook = serde_json::from_slice(&body).map_err(|error| {
+    let malformed = |error: serde_json::Error| {
+        let column = error.column();
         corrupt(
             what(),
-            format!(
-                "not in the form of this version (column {})",
-                error.column()
-            ),
+            format!("not in the form of this version (column {column})"),
         )
-    })?;
+    };
+    let newer::Form { v } = serde_json::from_slice(&body).map_err(malformed)?;
+    if v > FORM {
+        return Err(corrupt(
+            what(),
+            format!("its form has version {v}, and this daemon reads {FORM}: upgrade it"),
+        ));
+    }
+    let stored: StoredWebhook = match serde_json::from_slice(&body) {
+        Ok(stored) => stored,
+        // Of the same form with more in it, as a daemon of the next version may write it: the rest is understood.
+        Err(error) => newer::known_part(&body).ok_or_else(|| malformed(error))?,
+    };
     Ok(Some(Webhook {
         version: version
             .as_ref()
@@ -275,6 +290,12 @@ impl Store {
         } else {
             webhook.version.to_string()
         };
+        let body = match webhook.version {
+            0 => write(webhook)?,
+            // What a daemon of the next version keeps there is not this one's to drop. If it is changed meanwhile, the
+            // version is another one, and nothing is written.
+            _ => newer::with_unknown_of(self.stored_body(&webhook.spec.id).await?, write(webhook)?),
+        };
         let reply = scripts::PUT_WEBHOOK
             .call()
             .key(self.keys().webhook(&webhook.spec.id))
@@ -285,7 +306,7 @@ impl Store {
             .arg(expected)
             .arg(&webhook.spec.id)
             .arg(&webhook.uid)
-            .arg(write(webhook)?)
+            .arg(body)
             .number(webhook.created_ms)
             .number(MOST_CHANGES)
             .run(&mut self.link().connection()?)
@@ -294,6 +315,17 @@ impl Store {
             Some(version) if version > 0 => Put::Version(version.unsigned_abs()),
             _ => Put::Conflict,
         })
+    }
+
+    async fn stored_body(&self, id: &str) -> Result<Option<bytes::Bytes>, StoreError> {
+        let mut command = redis::cmd("HGET");
+        command.arg(self.keys().webhook(id)).arg("body");
+        let reply = self
+            .link()
+            .connection()?
+            .command("read a webhook", command)
+            .await?;
+        Ok(value::bytes(reply))
     }
 
     /// Deletes `webhook` if the version stored is still its version. Its queue is removed by the owner of its shard.

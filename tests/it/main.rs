@@ -28,3 +28,4 @@ mod shutdown;
 mod sources;
 mod support;
 mod topology;
+mod upgrade;

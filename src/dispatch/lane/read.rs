@@ -217,12 +217,8 @@ impl Lane {
         for (id, reason) in unreadable {
             tracing::error!(webhook_id = %self.webhook_id, queue_id = %id, %reason, "a queued delivery cannot be read; it stays in the queue");
             let due_ms = self.dispatch.clock.unix_ms() + UNREADABLE_AGAIN_MS;
-            let tries = Tries {
-                last_error: reason,
-                ..Tries::default()
-            };
             self.in_memory.insert(id);
-            self.write_schedule(id, due_ms, tries);
+            self.write_schedule_of(id, due_ms, None, None);
         }
     }
 }

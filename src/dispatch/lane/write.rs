@@ -74,7 +74,7 @@ impl Lane {
             Home::Queue(id) => {
                 let tries = held.tries.clone().unwrap_or_default();
                 let head = self.fifo.then_some(held);
-                self.write_schedule_of(id, due_ms, tries, head);
+                self.write_schedule_of(id, due_ms, Some(tries), head);
             }
         }
     }
@@ -136,11 +136,14 @@ impl Lane {
         }));
     }
 
-    pub(super) fn write_schedule(&mut self, id: EntryId, due_ms: u64, tries: Tries) {
-        self.write_schedule_of(id, due_ms, tries, None);
-    }
-
-    fn write_schedule_of(&mut self, id: EntryId, due_ms: u64, tries: Tries, head: Option<Held>) {
+    /// Without `tries`, those that are stored stay.
+    pub(super) fn write_schedule_of(
+        &mut self,
+        id: EntryId,
+        due_ms: u64,
+        tries: Option<Tries>,
+        head: Option<Held>,
+    ) {
         let (store, keys, generation) = (
             self.dispatch.store.clone(),
             self.keys.clone(),
@@ -153,7 +156,12 @@ impl Lane {
             looks: self.looks,
         };
         self.writing.push(Box::pin(async move {
-            let scheduled = persist(|| store.schedule(&keys, id, due_ms, &tries, generation)).await;
+            let scheduled = match &tries {
+                Some(tries) => {
+                    persist(|| store.schedule(&keys, id, due_ms, tries, generation)).await
+                }
+                None => persist(|| store.postpone(&keys, id, due_ms, generation)).await,
+            };
             Write::Scheduled(scheduling, scheduled)
         }));
     }

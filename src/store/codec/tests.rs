@@ -152,3 +152,32 @@ fn the_stored_bytes_of_today_are_pinned() {
          l=[{\"n\":1,\"t\":1700000000501,\"s\":200,\"d\":1234},{\"n\":2,\"t\":1700000000502,\"s\":200,\"d\":1234}] p={}"
     );
 }
+
+#[test]
+fn the_stored_bytes_of_today_read_back_with_what_the_next_version_may_add() {
+    const TRIES: &str = r#"{"v":1,"n":2,"r":1,"f":1700000000500,"l":1700000000600,"s":503,"e":"answered 503","g":[{"n":1,"t":1700000000501,"s":200,"d":1234},{"n":2,"t":1700000000502,"s":200,"d":1234}]}"#;
+    let tries = Tries {
+        attempts: 2,
+        since_replay: 1,
+        first_attempt_ms: 1_700_000_000_500,
+        last_attempt_ms: 1_700_000_000_600,
+        last_status: Some(503),
+        last_error: "answered 503".into(),
+        log: log(),
+    };
+    assert_eq!(write_tries(&tries), TRIES);
+    assert_eq!(read_tries(TRIES.as_bytes()).unwrap(), tries);
+    let more = TRIES.replace(r#""n":2,"r""#, r#""new":{"x":1},"n":2,"r""#);
+    assert_eq!(read_tries(more.as_bytes()).unwrap(), tries);
+
+    let event = event(b"{}".to_vec(), "e1".into());
+    for mut fields in [queue_fields(&event, 3), history_fields(&event, true)] {
+        fields.insert(1, ("new", Bytes::from_static(b"of the next version")));
+        let entry = entry(fields);
+        let id = match read_queued(&entry) {
+            Ok(read) => read.event.id.clone(),
+            Err(_) => read_history(&entry).unwrap().event.id.clone(),
+        };
+        assert_eq!(id, "e1");
+    }
+}

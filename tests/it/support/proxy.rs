@@ -8,7 +8,8 @@ use std::time::Duration;
 use bytes::{Buf as _, BytesMut};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream, UnixStream, tcp, unix};
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Notify, mpsc, watch};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::redis::Redis;
@@ -309,19 +310,41 @@ async fn settle(connection: &Connection) {
     let _ = tokio::time::timeout(REPLY, answered).await;
 }
 
+/// Each part of the replies takes the delay from when it came, however many are on their way: a long line, not a narrow one.
 async fn replies(
     mut from: unix::OwnedReadHalf,
+    to: tcp::OwnedWriteHalf,
+    shared: &Shared,
+    connection: &Connection,
+) {
+    let (line, end) = mpsc::unbounded_channel();
+    let reading = async move {
+        let mut part = BytesMut::new();
+        while from.read_buf(&mut part).await.is_ok_and(|read| read > 0) {
+            let due = Instant::now() + shared.plan().delay;
+            if line.send((due, part.split())).is_err() {
+                return;
+            }
+        }
+    };
+    tokio::select! {
+        () = hand_over(end, to, shared, connection) => {}
+        // What is still on its way arrives.
+        () = async { reading.await; std::future::pending().await } => {}
+    }
+}
+
+async fn hand_over(
+    mut line: mpsc::UnboundedReceiver<(Instant, BytesMut)>,
     mut to: tcp::OwnedWriteHalf,
     shared: &Shared,
     connection: &Connection,
 ) {
     let mut buffer = BytesMut::new();
-    while from.read_buf(&mut buffer).await.is_ok_and(|read| read > 0) {
+    while let Some((due, part)) = line.recv().await {
+        tokio::time::sleep_until(due).await;
         shared.pass().await;
-        let delay = shared.plan().delay;
-        if !delay.is_zero() {
-            tokio::time::sleep(delay).await;
-        }
+        buffer.extend_from_slice(&part);
         let mut out = BytesMut::new();
         while let Some(length) = message(&buffer) {
             let number = connection.answered.load(Ordering::SeqCst);
