@@ -88,9 +88,9 @@ impl World {
             }
             Action::Mend(daemon) => self.network(daemon, |proxy| proxy.mend()),
             Action::DestroyGroup(stream) => {
-                return self
-                    .command(&["XGROUP", "DESTROY", STREAMS[stream], "pombo"])
-                    .await;
+                let words = ["XGROUP", "DESTROY", STREAMS[stream], "pombo"];
+                let done = self.topology.address().run::<redis::Value>(&words).await;
+                return done.map(drop).or_else(bearable);
             }
             Action::FlushScripts => return self.command(&["SCRIPT", "FLUSH"]).await,
             Action::LimitMemory => return self.limit_memory().await,
@@ -101,9 +101,8 @@ impl World {
                     .await;
             }
             Action::SetClock(daemon, seconds) => self.daemons[daemon].set_clock(seconds),
-            Action::Failover | Action::Reshard(_) => {
-                return Err("this Redis has nowhere to go".to_owned());
-            }
+            Action::Failover(seed) => self.kills += self.topology.fail_over(seed).await,
+            Action::Reshard(seed) => self.topology.reshard(seed).await,
             Action::Refuse(subscriber) => self.fleet.refuse(subscriber),
             Action::Accept(subscriber) => {
                 return self
@@ -123,12 +122,16 @@ impl World {
         }
     }
 
-    /// A server that is down, by another fault, cannot be asked for anything: then there is nothing to break.
+    /// On every server. One that is down, by another fault, cannot be asked for anything: then there is nothing to break.
     async fn command(&self, words: &[&str]) -> Result<(), String> {
-        match self.topology.address().run::<redis::Value>(words).await {
+        match self
+            .topology
+            .address()
+            .run_everywhere::<redis::Value>(words)
+            .await
+        {
             Ok(_) => Ok(()),
-            Err(error) if error.is_io_error() || error.is_timeout() => Ok(()),
-            Err(error) => Err(error.to_string()),
+            Err(error) => bearable(error),
         }
     }
 
@@ -149,7 +152,7 @@ impl World {
         let info = self
             .topology
             .address()
-            .run::<String>(&["INFO", "memory"])
+            .run_everywhere::<String>(&["INFO", "memory"])
             .await;
         let Ok(info) = info else { return Ok(()) };
         let used = info
@@ -185,4 +188,11 @@ impl World {
         self.daemons[extra].left().await;
         Ok(())
     }
+}
+
+fn bearable(error: redis::RedisError) -> Result<(), String> {
+    if error.is_io_error() || error.is_timeout() {
+        return Ok(());
+    }
+    Err(error.to_string())
 }

@@ -66,7 +66,7 @@ pub async fn produce(
     while !stop.is_cancelled() {
         ticks.tick().await;
         if connection.is_none() {
-            connection = address.connect().await.ok();
+            connection = address.connect(STREAMS[stream]).await.ok();
         }
         let Some(open) = &connection else { continue };
         owed += share;
@@ -94,7 +94,8 @@ pub async fn produce(
                 Err(_) => Said::Unknown,
             };
             produced.set(*number, said, at_ms);
-            if said == Said::Unknown {
+            // Whoever refuses may be a master no more.
+            if said != Said::Accepted {
                 connection = None;
             }
         }

@@ -32,7 +32,7 @@ pub async fn run(seed: u64, schedule: &Schedule, options: &Options) -> Result<Ou
     if clocks && faketime().is_none() {
         return Err("the fault clock needs libfaketime (Debian: faketime)".to_owned());
     }
-    let topology = Topology::start(options.topology).await?;
+    let topology = Topology::start(options.topology).await;
     let direct = topology.direct().with(SETTINGS);
     let address = topology.address();
     let ledger = Arc::new(Ledger::new(Plan { seed }));

@@ -164,7 +164,8 @@ pub enum Action {
     PauseClients(u64),
     /// By so many seconds from the true time.
     SetClock(usize, i64),
-    Failover,
+    /// Which master, and how, is in the number.
+    Failover(u64),
     Reshard(u64),
     /// The subscriber refuses connections.
     Refuse(usize),
@@ -319,7 +320,7 @@ impl Schedule {
                     Action::SetClock(daemon, 0),
                 )
             }
-            Kind::Failover => (Action::Failover, Action::Nothing),
+            Kind::Failover => (Action::Failover(dice.next()), Action::Nothing),
             Kind::Reshard => (Action::Reshard(dice.next()), Action::Nothing),
         };
         self.faults.push(kind);
@@ -365,7 +366,7 @@ impl fmt::Display for Action {
             Action::SetClock(daemon, seconds) => {
                 write!(f, "the clock of d{daemon} jumps by {seconds} s")
             }
-            Action::Failover => write!(f, "failover"),
+            Action::Failover(_) => write!(f, "failover"),
             Action::Reshard(_) => write!(f, "reshard"),
             Action::Refuse(subscriber) => {
                 write!(f, "{} refuses connections", SUBSCRIBERS[*subscriber].id)
