@@ -52,6 +52,9 @@ const AGAIN: Duration = Duration::from_secs(5);
 /// How often it is looked whether the lanes of a shard that moves have ended.
 const DRAIN_LOOK: Duration = Duration::from_millis(5);
 
+/// Rate limiters by uid, each with the shard of its webhook.
+type Limiters = HashMap<Arc<str>, (u16, Arc<Limiter>)>;
+
 /// What the dispatch of one era works with.
 pub struct Parts {
     /// The daemon's Redis.
@@ -83,8 +86,7 @@ pub struct Dispatch {
     slots: Arc<Semaphore>,
     budget: Arc<TakenBudget>,
     lanes: Vec<Mutex<HashMap<Arc<str>, Arc<LaneHandle>>>>,
-    /// The rate limiters of webhooks, each with its shard.
-    limiters: Mutex<HashMap<Arc<str>, (u16, Arc<Limiter>)>>,
+    limiters: Mutex<Limiters>,
     agenda: Agenda,
     /// Webhooks with dead letters, as far as is known.
     buried: Mutex<HashSet<(u16, Arc<str>)>>,

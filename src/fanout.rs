@@ -7,6 +7,7 @@
 mod waker;
 
 use std::collections::{HashMap, VecDeque};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -75,6 +76,8 @@ pub struct Fanout {
     writers: Vec<Writer>,
     room: Arc<Semaphore>,
     waker: Waker,
+    /// Writers that cannot write now. One state for all of them: it is over when none is in trouble any more.
+    troubled: AtomicUsize,
     state: StateLog,
 }
 
@@ -97,6 +100,7 @@ impl Fanout {
                 .collect(),
             room: Arc::new(Semaphore::new(MOST_WAITING_KIB as usize)),
             waker: Waker::start(store.clone(), era.clone()),
+            troubled: AtomicUsize::new(0),
             state: StateLog::severe("queueing of deliveries"),
             store,
             settings,
@@ -175,6 +179,7 @@ impl Fanout {
         let Some(writer) = self.writers.get(usize::from(shard)) else {
             return;
         };
+        let mut troubled = false;
         loop {
             let batch = {
                 let mut queue = writer
@@ -206,11 +211,19 @@ impl Fanout {
                 }
                 match self.write_batch(shard, waiting).await {
                     Ok(()) => {
-                        self.state.well();
+                        if std::mem::take(&mut troubled) {
+                            self.troubled.fetch_sub(1, Ordering::AcqRel);
+                        }
+                        if self.troubled.load(Ordering::Acquire) == 0 {
+                            self.state.well();
+                        }
                     }
                     Err((error, waiting)) => {
                         if self.era.ends_with(&error) {
                             return;
+                        }
+                        if !std::mem::replace(&mut troubled, true) {
+                            self.troubled.fetch_add(1, Ordering::AcqRel);
                         }
                         self.state.trouble("refused", &error);
                         tokio::time::sleep(pause).await;

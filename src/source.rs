@@ -25,7 +25,7 @@ use crate::membership::Era;
 use crate::metrics::SourceMetrics;
 use crate::settings::{SourceSettings, Start};
 use crate::store::rejected::Rejecting;
-use crate::store::source::{Group, RawEntryOf, SourceStream};
+use crate::store::source::{Counter, Group, RawEntryOf, SourceStream};
 use crate::store::{Store, StoreError};
 
 /// How long a read waits for something new, in a stream that is quiet and in one that was not a moment ago. The shorter
@@ -109,6 +109,7 @@ pub struct Reader {
     /// The group's counter at the last look, and entries read since: what the counter skipped was never read.
     counted: Option<u64>,
     read_since: u64,
+    counter: Counter,
     looked_at: Option<Instant>,
     reconciled_at: Instant,
     /// Entries to ask for: fewer where they are large.
@@ -124,6 +125,10 @@ impl Reader {
             parts,
             counted: None,
             read_since: 0,
+            counter: Counter {
+                is_kept: true,
+                is_noted: false,
+            },
             looked_at: None,
             reconciled_at: Instant::now(),
             count: FIRST_READ,
@@ -172,6 +177,7 @@ impl Reader {
             .unwrap_or(EntryId::MIN);
         let (table, settled) = Table::new(mark);
         self.counted = None;
+        self.counter = self.parts.stream.counter(generation).await?;
         let mut acknowledger = tokio::spawn(acknowledge::acknowledge(acknowledge::Parts {
             stream: self.parts.stream.clone(),
             table: table.clone(),
@@ -263,6 +269,8 @@ impl Reader {
         }
         let link = self.parts.stream.link();
         let mut connected = link.blocking(&self.name, BLOCK_QUIET, generation).await?;
+        // Looked at before: whatever the group was given until now is pending, or settled.
+        let given = self.parts.stream.last_delivered(generation).await?;
         let mut after = EntryId::MIN;
         loop {
             let count = self.count.min(self.parts.settings.read_count);
@@ -282,6 +290,9 @@ impl Reader {
             if !self.gate(table, generation).await {
                 return Ok(());
             }
+        }
+        if let Some(given) = given {
+            table.given_until(given);
         }
         self.look(generation).await?;
         self.parts

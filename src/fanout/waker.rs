@@ -9,6 +9,7 @@ use tokio::sync::Notify;
 
 use crate::membership::Era;
 use crate::store::Store;
+use crate::store::ownership::Work;
 
 /// Webhooks that may wait to be told of; the sweep finds the others.
 const MOST_WAITING: usize = 100_000;
@@ -63,7 +64,7 @@ impl Shared {
         loop {
             self.more.notified().await;
             let wakes = std::mem::take(&mut *self.wakes());
-            let wakes: Vec<(String, Vec<(u16, Arc<str>)>)> = wakes
+            let wakes: Vec<(String, Work)> = wakes
                 .into_iter()
                 .map(|(nonce, work)| (nonce, work.into_iter().collect()))
                 .collect();

@@ -81,6 +81,13 @@ impl Table {
         }
     }
 
+    /// All entries up to `id` were handed out by somebody: they are in this table, or settled. So the mark, which only
+    /// their readers moved, and with a delay, can pass those that are settled.
+    pub fn given_until(&self, id: EntryId) {
+        let mut entries = self.entries();
+        entries.last_read = entries.last_read.max(id);
+    }
+
     /// The stream begins anew with lower ids: the mark no longer stands where the old one ended.
     pub fn begin_anew(&self) {
         self.entries().last_read = EntryId::MIN;
@@ -255,5 +262,8 @@ mod tests {
         table.open(id(1)).unwrap().settled();
         table.acknowledged(&[id(1)]);
         assert_eq!(table.mark(), id(2));
+        table.given_until(id(5));
+        table.given_until(id(4));
+        assert_eq!(table.mark(), id(5));
     }
 }

@@ -69,8 +69,15 @@ impl Reader {
         let skipped = match (counted, progress.entries_read) {
             (Some(before), Some(now)) => now.saturating_sub(before).saturating_sub(self.read_since),
             // At the first look, or when others may have read: what nobody was given.
-            _ => progress.lost,
+            _ if self.counter.is_kept => progress.lost,
+            _ => 0,
         };
+        if !self.counter.is_noted {
+            // A full Redis refuses it: then it is noted at a later look.
+            self.counter.is_noted = self.parts.stream.note_counter(generation).await.is_ok();
+        }
+        // From now on it is this server's own.
+        self.counter.is_kept = true;
         if skipped > 0 {
             self.lost(skipped, "trimmed by the platform before they were read");
         }

@@ -109,7 +109,8 @@ impl Keys {
         self.configuration("instances")
     }
 
-    /// HASH: `owner` of a source stream, and the `mark` up to which everything in it is settled.
+    /// HASH: `owner` of a source stream, the `mark` up to which everything in it is settled, and the run id of the server
+    /// that it was `counted_on` last.
     pub fn source(&self, stream: &str) -> String {
         self.configuration(&format!("source:{stream}"))
     }

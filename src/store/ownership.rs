@@ -65,6 +65,9 @@ impl Beat {
     }
 }
 
+/// Webhooks with work: the shard and the uid of each.
+pub type Work = Vec<(u16, Arc<str>)>;
+
 /// The answer to a beat.
 #[derive(Debug)]
 pub enum Listed {
@@ -249,7 +252,7 @@ impl Store {
         let Some(nonce) = owner.as_deref().and_then(nonce_of) else {
             return Ok(());
         };
-        let work: Vec<(u16, Arc<str>)> = uids
+        let work: Work = uids
             .iter()
             .map(|uid| (shard, Arc::from(uid.as_str())))
             .collect();
@@ -261,7 +264,7 @@ impl Store {
     /// # Errors
     ///
     /// Whatever keeps Redis from answering.
-    pub async fn wake(&self, wakes: &[(String, Vec<(u16, Arc<str>)>)]) -> Result<(), StoreError> {
+    pub async fn wake(&self, wakes: &[(String, Work)]) -> Result<(), StoreError> {
         let mut commands = redis::pipe();
         for (nonce, work) in wakes {
             for chunk in work.chunks(WAKES_AT_ONCE) {

@@ -51,6 +51,15 @@ pub enum Group {
     MadeAnew,
 }
 
+/// What is known of the counter of what a group was given.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Counter {
+    /// Whether it can be believed.
+    pub is_kept: bool,
+    /// Whether the server that has it now is noted as such.
+    pub is_noted: bool,
+}
+
 /// How far the group is.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Progress {
@@ -148,6 +157,66 @@ impl SourceStream {
                 Err(StoreError::from_code(operation, &code, &detail))
             }
         }
+    }
+
+    /// Whether the group's counter of what it was given is still the one that was looked at last. A replica is not told
+    /// of it, and the append-only file neither: after a failover or a restart it is too low, and what it lacks is no loss.
+    ///
+    /// # Errors
+    ///
+    /// Whatever keeps Redis from answering.
+    pub async fn counter(&self, generation: u64) -> Result<Counter, StoreError> {
+        let mut command = redis::cmd("HGET");
+        command
+            .arg(self.keys.source(&self.stream))
+            .arg("counted_on");
+        let reply = self
+            .link
+            .connection_of(generation)?
+            .command("read where a source was counted", command)
+            .await?;
+        let before = value::text(reply);
+        let now = self.link.server_of(&self.stream);
+        Ok(Counter {
+            is_kept: before.is_none() || before == now,
+            is_noted: before == now,
+        })
+    }
+
+    /// Notes that the counter was put right on the server that has the stream now.
+    ///
+    /// # Errors
+    ///
+    /// Whatever keeps Redis from answering.
+    pub async fn note_counter(&self, generation: u64) -> Result<(), StoreError> {
+        let mut command = redis::cmd("HSET");
+        command
+            .arg(self.keys.source(&self.stream))
+            .arg("counted_on");
+        command.arg(self.link.server_of(&self.stream).unwrap_or_default());
+        self.link
+            .connection_of(generation)?
+            .command("note where a source was counted", command)
+            .await
+            .map(drop)
+    }
+
+    /// The last id that the group was given; `None` without a group.
+    ///
+    /// # Errors
+    ///
+    /// Whatever keeps Redis from answering.
+    pub async fn last_delivered(&self, generation: u64) -> Result<Option<EntryId>, StoreError> {
+        let mut command = redis::cmd("XINFO");
+        command.arg("GROUPS").arg(&self.stream);
+        let reply = self
+            .link
+            .connection_of(generation)?
+            .command("look at the consumer groups", command)
+            .await?;
+        let mut groups = value::items(reply).into_iter().map(value::text_map);
+        let ours = groups.find(|group| group.get("name").is_some_and(|name| name == GROUP));
+        Ok(ours.and_then(|group| group.get("last-delivered-id")?.parse().ok()))
     }
 
     /// The last id that the stream gave out, even if its entry is gone; the lowest for a stream that does not exist.

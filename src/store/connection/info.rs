@@ -12,6 +12,11 @@ pub struct Identity {
 }
 
 impl Identity {
+    /// Another one with each start of a server.
+    pub(super) fn run_id(&self) -> &str {
+        &self.run_id
+    }
+
     /// Whether this is the server that was `before`, with all that it held then.
     ///
     /// A server draws a new replication id when it is promoted (it names the one before then: what it held in the time
