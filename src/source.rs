@@ -318,7 +318,8 @@ impl Reader {
             };
             self.state.well();
             self.read_since += entries.len() as u64;
-            block = if entries.is_empty() {
+            // What is not settled may break, and is then looked for between two reads.
+            block = if entries.is_empty() && table.unsettled() == 0 {
                 BLOCK_QUIET
             } else {
                 BLOCK_BUSY

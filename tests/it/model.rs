@@ -349,7 +349,7 @@ fn each_rule_is_needed_a_machine_without_it_goes_wrong() {
             }
         }
         // And with it, as many states of the same scenario are fine.
-        if let Err(found) = explore(&Machine::new(scenario), 20_000) {
+        if let Err(found) = explore(&Machine::new(scenario), 5_000) {
             panic!("{rule:?} is kept: {}\n{}", found.what, found.trace);
         }
     }

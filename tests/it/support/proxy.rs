@@ -19,6 +19,9 @@ use super::wait::PATIENCE;
 /// blocks: what it is handed later goes to nobody.
 const REPLY: Duration = Duration::from_millis(50);
 
+/// Bytes that are read at a time.
+const PART: usize = 64 * 1024;
+
 /// On which side of a command the connections are cut.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Side {
@@ -319,12 +322,13 @@ async fn replies(
 ) {
     let (line, end) = mpsc::unbounded_channel();
     let reading = async move {
-        let mut part = BytesMut::new();
+        let mut part = BytesMut::with_capacity(PART);
         while from.read_buf(&mut part).await.is_ok_and(|read| read > 0) {
             let due = Instant::now() + shared.plan().delay;
             if line.send((due, part.split())).is_err() {
                 return;
             }
+            part.reserve(PART);
         }
     };
     tokio::select! {
