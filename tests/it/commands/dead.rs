@@ -296,3 +296,20 @@ async fn purged_letters_are_gone_for_good() {
     assert_eq!(ids(&left), [new]);
     assert_eq!(place.run(&["dead", "purge", &old, "--yes"]).code, 1);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_key_of_another_type_is_named_and_does_not_hide_the_dead_letters_of_others() {
+    let place = with_webhooks();
+    let (store, _stop) = place.store().await;
+    let settings = place.settings();
+    let now = Clock::system().unix_ms();
+    bury(&store, &settings, "a", 1_000, DeadReason::Gone, now).await;
+    let kept = bury(&store, &settings, "b", 2_000, DeadReason::Gone, now).await;
+    let webhook = store.webhook("a").await.unwrap().unwrap();
+    let key = store.keys().dead(store.shard_of("a"), &webhook.uid);
+    place.redis(&["SET", &key, "not a stream"]);
+    let outcome = place.run(&["dead", "list", "--output", "json"]);
+    assert_eq!(outcome.code, 1, "{}", outcome.errors);
+    assert!(outcome.errors.contains(&key), "{}", outcome.errors);
+    assert_eq!(ids(&serde_json::from_str(&outcome.out).unwrap()), [kept]);
+}
