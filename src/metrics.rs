@@ -49,7 +49,7 @@ pub const DEAD_REASONS: [&str; 5] = ["exhausted", "expired", "gone", "queue_full
 pub const DROP_CAUSES: [&str; 2] = ["age", "count"];
 
 /// Why the reading of a source stands still: the values of the label `reason` of `pombo_source_stopped`.
-pub const SOURCE_STOP_REASONS: [&str; 15] = [
+pub const SOURCE_STOP_REASONS: [&str; 16] = [
     // Redis refuses what is asked of it, for now.
     "out_of_memory",
     "read_only",
@@ -62,8 +62,9 @@ pub const SOURCE_STOP_REASONS: [&str; 15] = [
     "group_lost",
     "unavailable",
     "failed",
-    // Pombo itself reads no more: until its webhooks are known, Redis or its queues have room, its beats arrive.
+    // Pombo itself reads no more: until its webhooks are known, and all in a form that it reads, Redis or its queues have room, its beats arrive.
     "registry_stale",
+    "newer_version",
     "memory_watermark",
     "queues_full",
     "beat_missed",

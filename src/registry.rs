@@ -3,7 +3,7 @@
 //! The fan-out asks it for every event, so that a match costs no round trip; the follower keeps it current. A webhook
 //! of exact event types stands under each of them; one with a wildcard is asked for every event of its tenant.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use crate::store::shard_of;
@@ -31,6 +31,8 @@ struct Index {
     by_id: HashMap<String, Arc<Registered>>,
     by_uid: HashMap<Arc<str>, Arc<Registered>>,
     tenants: HashMap<String, Tenant>,
+    /// Webhooks that only a newer version of Pombo can read, by their ids.
+    newer: HashSet<String>,
 }
 
 /// The registry.
@@ -131,11 +133,23 @@ impl Registry {
         replaced
     }
 
+    /// Notes that only a newer version can read the webhook `id`: it may want any event. What is loaded or applied
+    /// under the id later takes that back.
+    pub fn note_newer(&self, id: &str) {
+        self.write().newer.insert(id.to_owned());
+    }
+
+    /// How many webhooks only a newer version can read.
+    pub fn newer(&self) -> usize {
+        self.read().newer.len()
+    }
+
     /// Puts `webhook` in the place of what stood under `id`; `None` removes it. An older version than the one in place
     /// changes nothing.
     pub fn apply(&self, id: &str, webhook: Option<Webhook>) -> Replaced {
         let after = webhook.map(|webhook| self.registered(webhook));
         let mut index = self.write();
+        index.newer.remove(id);
         if let (Some(before), Some(after)) = (index.by_id.get(id), &after)
             && before.uid == after.uid
             && before.webhook.version >= after.webhook.version
@@ -359,6 +373,20 @@ mod tests {
             .collect();
         ids.sort_unstable();
         assert_eq!(ids, ["b", "c", "d"]);
+    }
+
+    #[test]
+    fn a_webhook_of_a_newer_version_is_remembered_until_it_can_be_read_or_is_gone() {
+        let registry = Registry::new(64);
+        registry.note_newer("a");
+        registry.note_newer("b");
+        registry.apply("a", Some(webhook("a", "u1", 1, &["x"])));
+        assert_eq!(registry.newer(), 1);
+        registry.apply("b", None);
+        assert_eq!(registry.newer(), 0);
+        registry.note_newer("c");
+        registry.load(Vec::new(), &[]);
+        assert_eq!(registry.newer(), 0);
     }
 
     #[test]

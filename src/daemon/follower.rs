@@ -75,8 +75,13 @@ pub async fn load(
     for (_, error) in &unreadable {
         tracing::error!(%error, "a webhook is left as it was known, or out");
     }
-    let kept: Vec<String> = unreadable.into_iter().map(|(id, _)| id).collect();
+    let kept: Vec<String> = unreadable.iter().map(|(id, _)| id.clone()).collect();
     let replaced = registry.load(webhooks, &kept);
+    for (id, error) in &unreadable {
+        if matches!(error, StoreError::Newer { .. }) {
+            registry.note_newer(id);
+        }
+    }
     if let Some(dispatch) = dispatch {
         replaced
             .iter()
@@ -170,7 +175,12 @@ impl Follower {
                         Ok(webhook) => self
                             .dispatch
                             .webhook_replaced(&self.registry.apply(id, webhook)),
-                        Err(error) => tracing::error!(%error, "a change of a webhook is left out"),
+                        Err(error) => {
+                            tracing::error!(%error, "a change of a webhook is left out");
+                            if matches!(error, StoreError::Newer { .. }) {
+                                self.registry.note_newer(id);
+                            }
+                        }
                     }
                 }
             }

@@ -106,13 +106,22 @@ impl Sampler {
             self.metrics
                 .taken_deliveries
                 .set(i64::try_from(self.dispatch.budget().count()).unwrap_or(i64::MAX));
-            let gate = if self.freshness.is_fresh(&self.clock) {
-                bound.clone()
-            } else {
+            let gate = if !self.freshness.is_fresh(&self.clock) {
                 Gate::Halted(
                     "registry_stale",
                     "the changes of webhooks cannot be followed".to_owned(),
                 )
+            } else if self.registry.newer() > 0 {
+                // One of them may want any event, and what it is not queued for is lost to it.
+                Gate::Halted(
+                    "newer_version",
+                    format!(
+                        "{} webhooks were stored by a newer version of Pombo: upgrade this daemon",
+                        self.registry.newer()
+                    ),
+                )
+            } else {
+                bound.clone()
             };
             self.gate.send_if_modified(|old| {
                 let changed = *old != gate;

@@ -93,6 +93,18 @@ pub enum StoreError {
         /// What is wrong with it.
         reason: String,
     },
+    /// A newer version of Pombo stored it, in a form that this one does not read.
+    #[error(
+        "{what} was stored by a newer version of Pombo (its form is {found}, and this daemon reads {known}): upgrade this daemon"
+    )]
+    Newer {
+        /// The thing, by key or id.
+        what: String,
+        /// The version of its form.
+        found: u8,
+        /// The newest version that this daemon reads.
+        known: u8,
+    },
     /// Redis refused the operation for good: permissions, a wrong type, a wrong command.
     #[error("Redis refused to {operation}: {detail}")]
     Denied {

@@ -92,10 +92,11 @@ fn read(id: &str, reply: Value) -> Result<Option<Webhook>, StoreError> {
     };
     let newer::Form { v } = serde_json::from_slice(&body).map_err(malformed)?;
     if v > FORM {
-        return Err(corrupt(
-            what(),
-            format!("its form has version {v}, and this daemon reads {FORM}: upgrade it"),
-        ));
+        return Err(StoreError::Newer {
+            what: what(),
+            found: v,
+            known: FORM,
+        });
     }
     let stored: StoredWebhook = match serde_json::from_slice(&body) {
         Ok(stored) => stored,

@@ -91,12 +91,19 @@ impl Connected {
             Way::Shared(current) => {
                 route::pipeline(&self.link, current, Lane::Shared, operation, commands).await
             }
-            Way::Own(own, _) => {
+            Way::Own(own, node) => {
                 let sent = match own {
                     Own::Made(connection) => {
-                        connection
-                            .req_packed_commands(commands, 0, commands.len())
-                            .await
+                        tokio::select! {
+                            sent = connection.req_packed_commands(commands, 0, commands.len()) => sent,
+                            // A connection that died in silence would be waited for as long as it blocks, and longer.
+                            () = self.link.left(node) => {
+                                return Err(StoreError::Unavailable {
+                                    operation,
+                                    detail: "the connection beside it was lost".to_owned(),
+                                });
+                            }
+                        }
                     }
                     Own::Pooled(connection) => {
                         connection

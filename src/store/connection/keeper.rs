@@ -28,6 +28,23 @@ const LOOK_PAUSE: Duration = Duration::from_millis(50);
 const LOOK_PATIENCE: Duration = Duration::from_secs(1);
 
 impl Link {
+    /// Resolves when all connections to the server behind `node` were made anew, or there are none to it any more.
+    pub(super) async fn left(&self, node: &Arc<Node>) {
+        let mut looked = self.inner.looked.subscribe();
+        loop {
+            looked.borrow_and_update();
+            let gone =
+                self.inner.current.load().as_ref().is_some_and(|current| {
+                    !current.nodes.iter().any(|known| Arc::ptr_eq(known, node))
+                });
+            if gone {
+                return;
+            }
+            // The sender lives in `self`: the wait cannot fail.
+            let _ = looked.changed().await;
+        }
+    }
+
     /// Keeps the link connected until `stop`: the one task that connects.
     pub async fn keep(self, stop: CancellationToken) {
         tokio::select! {
