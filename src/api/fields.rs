@@ -1,11 +1,16 @@
 //! Reads the bodies and queries of requests: everything that is wrong is found at once, unknown fields included.
 
+mod query;
+#[cfg(test)]
+mod tests;
+
 use std::collections::BTreeMap;
 
-use axum::http::{HeaderMap, Uri, header};
+use axum::http::{HeaderMap, header};
 use serde_json::Value;
 use serde_json::value::RawValue;
 
+pub use self::query::Query;
 use super::problem::{Invalid, Problem};
 
 /// What was found under a name.
@@ -360,138 +365,5 @@ fn as_text(value: Value) -> Option<String> {
     match value {
         Value::String(text) => Some(text),
         _ => None,
-    }
-}
-
-/// The parameters of a query, each to be taken once.
-pub struct Query {
-    parameters: Vec<(String, String)>,
-    errors: Vec<Invalid>,
-}
-
-impl Query {
-    /// The parameters of a request's query.
-    pub fn of(uri: &Uri) -> Query {
-        let parameters = url::form_urlencoded::parse(uri.query().unwrap_or_default().as_bytes())
-            .into_owned()
-            .collect();
-        Query {
-            parameters,
-            errors: Vec::new(),
-        }
-    }
-
-    /// Takes a parameter as it is. One that is given twice is refused.
-    pub fn take(&mut self, name: &str) -> Option<String> {
-        let (found, others) = std::mem::take(&mut self.parameters)
-            .into_iter()
-            .partition::<Vec<_>, _>(|(key, _)| key == name);
-        self.parameters = others;
-        if found.len() > 1 {
-            self.refuse(name, "is given more than once", "once");
-        }
-        found.into_iter().next().map(|(_, value)| value)
-    }
-
-    /// Takes a parameter that `read` understands.
-    pub fn read<T>(
-        &mut self,
-        name: &str,
-        allowed: &str,
-        read: impl FnOnce(&str) -> Option<T>,
-    ) -> Option<T> {
-        let text = self.take(name)?;
-        let value = read(&text);
-        if value.is_none() {
-            self.refuse(name, "is not valid", allowed);
-        }
-        value
-    }
-
-    /// Notes that something is wrong with a parameter.
-    pub fn refuse(&mut self, name: &str, detail: impl Into<String>, allowed: impl Into<String>) {
-        self.errors.push(Invalid::parameter(name, detail, allowed));
-    }
-
-    /// Refuses whatever was not taken, and tells all that is wrong.
-    ///
-    /// # Errors
-    ///
-    /// 422 with every mistake.
-    pub fn finish(mut self) -> Result<(), Problem> {
-        for (name, _) in std::mem::take(&mut self.parameters) {
-            let shown: String = name.chars().take(100).collect();
-            self.refuse(&shown, "there is no such parameter", "see /docs");
-        }
-        match self.errors.is_empty() {
-            true => Ok(()),
-            false => Err(Problem::invalid(self.errors)),
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn body(text: &str) -> Result<Fields, Problem> {
-        let mut headers = HeaderMap::new();
-        headers.insert(
-            header::CONTENT_TYPE,
-            "application/json; charset=utf-8".parse().unwrap(),
-        );
-        Fields::of_body(&headers, text.as_bytes())
-    }
-
-    #[test]
-    fn every_mistake_is_told_at_once_with_its_pointer() {
-        let mut fields =
-            body(r#"{"name":1,"events":["a",2],"headers":{"a/b":3},"retry":{"x":1},"extra":true}"#)
-                .ok()
-                .unwrap();
-        assert_eq!(fields.text("name", ""), Field::Absent);
-        fields.texts("events", "");
-        fields.text_map("headers", "");
-        fields.object("retry", "", |inner| inner.whole("first", ""));
-        let problem = fields.finish().unwrap_err();
-        let pointers: Vec<&str> = problem
-            .errors
-            .iter()
-            .filter_map(|error| error.pointer.as_deref())
-            .collect();
-        assert_eq!(
-            pointers,
-            ["/name", "/events/1", "/headers/a~1b", "/retry/x", "/extra"]
-        );
-        assert_eq!(problem.status, 422);
-    }
-
-    #[test]
-    fn a_raw_member_keeps_its_bytes() {
-        let mut fields = body("{ \"payload\" : { \"n\" : 1.0e0 } }").ok().unwrap();
-        assert_eq!(fields.raw("payload").unwrap().get(), "{ \"n\" : 1.0e0 }");
-        assert!(fields.finish().is_ok());
-    }
-
-    #[test]
-    fn what_is_no_json_is_a_400_and_what_is_no_object_a_422() {
-        assert_eq!(body("{").err().unwrap().status, 400);
-        assert_eq!(body("[1]").err().unwrap().status, 422);
-        let missing_type = Fields::of_body(&HeaderMap::new(), b"{}");
-        assert_eq!(missing_type.err().unwrap().status, 415);
-    }
-
-    #[test]
-    fn unknown_and_repeated_parameters_are_refused() {
-        let uri: Uri = "/x?page=2&page=3&colour=red".parse().unwrap();
-        let mut query = Query::of(&uri);
-        query.read("page", "1 or more", |text| text.parse::<u32>().ok());
-        let problem = query.finish().unwrap_err();
-        let names: Vec<&str> = problem
-            .errors
-            .iter()
-            .filter_map(|error| error.parameter.as_deref())
-            .collect();
-        assert_eq!(names, ["page", "colour"]);
     }
 }

@@ -245,6 +245,18 @@ fn every_reference_of_the_document_leads_somewhere() {
 }
 
 #[test]
+fn a_body_that_may_be_left_out_may_not_be_null() {
+    let document = document(&settings(None, "")).unwrap();
+    for path in ["secret/rotate", "test"] {
+        let body =
+            &document["paths"][format!("/webhooks/{{webhookId}}/{path}")]["post"]["requestBody"];
+        assert_ne!(body["required"], true, "{body}");
+        let schema = &body["content"]["application/json"]["schema"];
+        assert!(schema["$ref"].is_string(), "{body}");
+    }
+}
+
+#[test]
 fn the_committed_document_is_the_present_one() {
     let present = document_text(&settings(None, "")).unwrap();
     let committed = include_str!("../../../config/openapi.json");
