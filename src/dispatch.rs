@@ -6,6 +6,7 @@
 mod agenda;
 pub mod attempt;
 pub(crate) mod budget;
+mod hand_over;
 pub(crate) mod handle;
 pub mod http_client;
 mod lane;
@@ -21,7 +22,6 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::{Semaphore, mpsc};
-use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 
 use self::agenda::Agenda;
@@ -35,7 +35,7 @@ use self::settle::{Records, Settled};
 use self::stats::Stats;
 use crate::clock::Clock;
 use crate::event::Event;
-use crate::membership::{Era, Owned};
+use crate::membership::Era;
 use crate::metrics::Metrics;
 use crate::registry::{Registered, Registry};
 use crate::settings::Settings;
@@ -49,8 +49,6 @@ use crate::webhook;
 const INBOX: usize = 4_096;
 /// A lane that ended without parking (a panic, a webhook that cannot be called) is made again after this.
 const AGAIN: Duration = Duration::from_secs(5);
-/// How often it is looked whether the lanes of a shard that moves have ended.
-const DRAIN_LOOK: Duration = Duration::from_millis(5);
 
 /// Rate limiters by uid, each with the shard of its webhook.
 type Limiters = HashMap<Arc<str>, (u16, Arc<Limiter>)>;
@@ -197,8 +195,11 @@ impl Dispatch {
     ///
     /// Whatever keeps Redis from answering.
     pub async fn adopt(self: &Arc<Dispatch>, shards: &[u16]) -> Result<(), StoreError> {
-        for shard in shards {
-            for (uid, due_ms) in self.store.all_due(*shard).await? {
+        if shards.is_empty() {
+            return Ok(());
+        }
+        for (shard, work) in self.store.all_work(shards).await? {
+            for (uid, due_ms) in work.due {
                 let due_ms = match self.registry.by_uid(&uid) {
                     // It was paused when it was parked; it may have been made active since.
                     Some(registered)
@@ -208,11 +209,10 @@ impl Dispatch {
                     }
                     _ => due_ms,
                 };
-                self.agenda.put(*shard, Arc::from(uid), due_ms);
+                self.agenda.put(shard, Arc::from(uid), due_ms);
             }
-            let buried = self.store.buried(*shard).await?;
-            self.buried()
-                .extend(buried.into_iter().map(|uid| (*shard, Arc::from(uid))));
+            let buried = work.buried.into_iter().map(|uid| (shard, Arc::from(uid)));
+            self.buried().extend(buried);
         }
         for (uid, id) in self.store.gone().await? {
             let shard = self.store.shard_of(&id);
@@ -383,55 +383,5 @@ impl Dispatch {
             lanes.remove(&keys.uid);
             self.agenda.put(keys.shard, keys.uid.clone(), self.soon());
         }
-    }
-
-    fn is_draining(&self, shard: u16) -> bool {
-        let draining = self.draining.get(usize::from(shard));
-        draining.is_some_and(|draining| draining.load(Ordering::Acquire))
-    }
-
-    fn set_draining(&self, shard: u16, draining: bool) {
-        if let Some(shard) = self.draining.get(usize::from(shard)) {
-            shard.store(draining, Ordering::Release);
-        }
-    }
-
-    /// Ends everything that goes on in a shard that another daemon is to have: nothing more is started, what waits is
-    /// stored, what flies may land until `deadline` and is cut off then. Returns what the shard was owned under, to be
-    /// released; nothing of it is in memory any more.
-    pub async fn hand_over(&self, shard: u16, deadline: Instant) -> Option<Arc<Owned>> {
-        let owned = self.era.owned(shard)?;
-        self.set_draining(shard, true);
-        // Once: a lane that is called again while it parks would begin anew. One that is made from now on knows by itself.
-        self.lanes(shard)
-            .values()
-            .for_each(|handle| handle.change());
-        loop {
-            {
-                // Lanes are made under the same lock, and only in a shard that is owned.
-                let lanes = self.lanes(shard);
-                if lanes.is_empty() {
-                    self.era.disown(shard);
-                    break;
-                }
-            }
-            if Instant::now() >= deadline && !owned.cut.is_cancelled() {
-                tracing::warn!(
-                    shard,
-                    "what is still in flight in a shard that moves is cut off, and will be delivered again"
-                );
-                owned.cut.cancel();
-            }
-            tokio::time::sleep(DRAIN_LOOK).await;
-        }
-        self.agenda.remove_shard(shard);
-        self.buried().retain(|(buried, _)| *buried != shard);
-        // Another owner spends from now on: should the shard come back, its limiters start dry.
-        self.limiters
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .retain(|_, (of, _)| *of != shard);
-        self.set_draining(shard, false);
-        Some(owned)
     }
 }

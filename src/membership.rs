@@ -33,6 +33,8 @@ pub enum Ending {
     Replaced,
     /// It could not begin; the reason was told.
     NotBegun,
+    /// A task failed; the reason was told.
+    Failed,
     /// The daemon stops.
     Stopped,
 }
@@ -93,6 +95,11 @@ impl Era {
     pub fn is_valid(&self) -> bool {
         let beaten = Duration::from_millis(self.beaten_at_ms.load(Ordering::Acquire));
         !self.token.is_cancelled() && self.clock.monotonic() < beaten + self.half_lease
+    }
+
+    /// For how long after a good beat this daemon may act.
+    pub fn half_lease(&self) -> Duration {
+        self.half_lease
     }
 
     fn beaten(&self, sent: Duration) {

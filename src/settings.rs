@@ -275,16 +275,16 @@ fn check(settings: &Settings, report: &mut Report) {
     settings.queue.check(report);
     settings.catalogue.check(report);
     settings.api.check(report);
-    if settings.redis.response_timeout > settings.ownership.lease {
+    if settings.redis.response_timeout > settings.ownership.lease / 2 {
         report.refuse(
             &["redis.response_timeout", "ownership.lease"],
             format!(
-                "is {}, longer than ownership.lease ({}): while the daemon waits for one answer, others would take over \
-                 its webhooks",
+                "is {}, longer than half of ownership.lease ({}): while the daemon waits for one answer, others would \
+                 take over its webhooks",
                 units::format_duration(settings.redis.response_timeout),
                 units::format_duration(settings.ownership.lease)
             ),
-            "at most ownership.lease",
+            "at most half of ownership.lease",
         );
     }
 }

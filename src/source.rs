@@ -16,6 +16,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
 
 use self::ticket::Table;
 use crate::clock::Clock;
@@ -178,22 +179,23 @@ impl Reader {
         let (table, settled) = Table::new(mark);
         self.counted = None;
         self.counter = self.parts.stream.counter(generation).await?;
-        let mut acknowledger = tokio::spawn(acknowledge::acknowledge(acknowledge::Parts {
-            stream: self.parts.stream.clone(),
-            table: table.clone(),
-            settled,
-            generation,
-            trim: self.parts.settings.trim,
-            stop: self.parts.stop.clone(),
-            ended: self.parts.era.token().clone(),
-        }));
+        let mut acknowledger =
+            AbortOnDropHandle::new(tokio::spawn(acknowledge::acknowledge(acknowledge::Parts {
+                stream: self.parts.stream.clone(),
+                table: table.clone(),
+                settled,
+                generation,
+                trim: self.parts.settings.trim,
+                stop: self.parts.stop.clone(),
+                ended: self.parts.era.token().clone(),
+            })));
         let read = self.read_until_stopped(&table, generation).await;
         if read.is_ok() {
             // Stopped: what was read is finished by the lanes, and acknowledged as it settles.
             let _ = (&mut acknowledger).await;
-        } else if !self.parts.era.token().is_cancelled() {
+        } else if self.parts.era.token().is_cancelled() {
             // At the end of an era it ends by itself, after the acknowledgement of what is settled.
-            acknowledger.abort();
+            drop(acknowledger.detach());
         }
         read
     }
@@ -268,7 +270,10 @@ impl Reader {
             table.begin_anew();
         }
         let link = self.parts.stream.link();
-        let mut connected = link.blocking(&self.name, BLOCK_QUIET, generation).await?;
+        // A read of a daemon that froze is served for as long as it blocks: it must be over before a successor reads on.
+        let longest = self.parts.era.half_lease();
+        let (quiet, busy) = (BLOCK_QUIET.min(longest), BLOCK_BUSY.min(longest));
+        let mut connected = link.blocking(&self.name, quiet, generation).await?;
         // Looked at before: whatever the group was given until now is pending, or settled.
         let given = self.parts.stream.last_delivered(generation).await?;
         let mut after = EntryId::MIN;
@@ -300,7 +305,7 @@ impl Reader {
             .send_modify(|state| state.reading = true);
         self.state.well();
         self.reconciled_at = Instant::now();
-        let mut block = BLOCK_BUSY;
+        let mut block = busy;
         loop {
             if !self.gate(table, generation).await {
                 return Ok(());
@@ -320,11 +325,15 @@ impl Reader {
             self.read_since += entries.len() as u64;
             // What is not settled may break, and is then looked for between two reads.
             block = if entries.is_empty() && table.unsettled() == 0 {
-                BLOCK_QUIET
+                quiet
             } else {
-                BLOCK_BUSY
+                busy
             };
             if !entries.is_empty() {
+                // They may have come after a long wait. Who may not hand them out leaves them pending.
+                if !self.gate(table, generation).await {
+                    return Ok(());
+                }
                 self.hand_out(table, entries).await?;
             }
             let quiet = self.read_since == 0 && self.parts.progress.borrow().lag_entries == 0;
@@ -353,6 +362,13 @@ impl Reader {
                 Gate::Open if !self.parts.era.is_valid() => Some((
                     "beat_missed",
                     "the last beat in Redis is too old".to_owned(),
+                )),
+                Gate::Open if self.parts.fanout.newer_webhooks() > 0 => Some((
+                    "newer_version",
+                    format!(
+                        "{} webhooks were stored by a newer version of Pombo: upgrade this daemon",
+                        self.parts.fanout.newer_webhooks()
+                    ),
                 )),
                 Gate::Open if table.unsettled() >= MOST_UNACKNOWLEDGED => Some((
                     "unacknowledged",

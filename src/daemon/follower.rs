@@ -147,7 +147,14 @@ impl Follower {
             let mut ids = Vec::new();
             for change in changes {
                 match change {
-                    Change::Wake { shard, uid } => self.dispatch.wake(shard, &Arc::from(uid)),
+                    Change::Wake {
+                        shard,
+                        uid,
+                        rescheduled: true,
+                    } => self.dispatch.wake(shard, &Arc::from(uid)),
+                    Change::Wake { shard, uid, .. } => {
+                        self.dispatch.wake_for_more(shard, &Arc::from(uid));
+                    }
                     Change::Members => self.era.call(),
                     // Who is not heard asks again; a daemon that stops releases its sources anyway.
                     Change::Source(source) => drop(self.asked.try_send(source)),

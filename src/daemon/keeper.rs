@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::watch;
-use tokio::task::JoinSet;
+use tokio::task::{JoinError, JoinSet};
 use tokio::time::Instant;
 
 use crate::dispatch::Dispatch;
@@ -36,8 +36,8 @@ pub(super) struct Keeper<'a> {
     grace: Duration,
     releases: JoinSet<Released>,
     releasing: HashSet<u16>,
-    /// Claimed, and not all of their work is known yet.
-    unread: Vec<u16>,
+    /// Readings of what was claimed.
+    adoptions: JoinSet<()>,
 }
 
 struct Released {
@@ -68,7 +68,7 @@ impl<'a> Keeper<'a> {
             grace: settings.shutdown.grace,
             releases: JoinSet::new(),
             releasing: HashSet::new(),
-            unread: Vec::new(),
+            adoptions: JoinSet::new(),
         }
     }
 
@@ -84,7 +84,16 @@ impl<'a> Keeper<'a> {
             tokio::select! {
                 _ = self.era.ended() => return,
                 Some(first) = self.releases.join_next() => {
-                    self.released(first.ok()).await;
+                    match first {
+                        Ok(first) => self.released(first).await,
+                        Err(error) => self.failed(&error),
+                    }
+                    continue;
+                }
+                Some(adopted) = self.adoptions.join_next() => {
+                    if let Err(error) = adopted {
+                        self.failed(&error);
+                    }
                     continue;
                 }
                 () = tokio::time::sleep_until(next) => {}
@@ -146,13 +155,11 @@ impl<'a> Keeper<'a> {
                     .shards_claimed_total
                     .inc_by(claimed.len() as u64);
                 tracing::info!(shards = claimed.len(), "shards were taken over");
-                self.unread.extend(claimed);
+                let (dispatch, era) = (self.dispatch.clone(), self.era.clone());
+                // Beside the beats: what takes long to read must not make this daemon look dead.
+                self.adoptions.spawn(adopt(dispatch, era, claimed));
             }
             claim?;
-            // As often as it takes: what is not read would wait for the sweep.
-            self.unread.retain(|shard| self.era.owned(*shard).is_some());
-            self.dispatch.adopt(&self.unread).await?;
-            self.unread.clear();
         }
         Ok(())
     }
@@ -170,11 +177,20 @@ impl<'a> Keeper<'a> {
         });
     }
 
+    /// A task panicked, and what it held is in nobody's hands: beginning anew from Redis is always right.
+    fn failed(&self, error: &JoinError) {
+        tracing::error!(%error, "a task of the daemon failed; it begins anew");
+        self.era.end(Ending::Failed);
+    }
+
     /// One release is over, and perhaps more are: those who wait for them are called.
-    async fn released(&mut self, first: Option<Released>) {
-        let mut all: Vec<Released> = first.into_iter().collect();
+    async fn released(&mut self, first: Released) {
+        let mut all = vec![first];
         while let Some(more) = self.releases.try_join_next() {
-            all.extend(more.ok());
+            match more {
+                Ok(more) => all.push(more),
+                Err(error) => self.failed(&error),
+            }
         }
         let mut called: Vec<String> = Vec::new();
         for released in all {
@@ -197,6 +213,28 @@ impl<'a> Keeper<'a> {
         }
         if self.era.is_leaving() && self.is_done() {
             self.era.call();
+        }
+    }
+}
+
+/// Reads the work of shards that were claimed, as often as it takes: what is not read would wait for the sweep.
+async fn adopt(dispatch: Arc<Dispatch>, era: Arc<Era>, mut shards: Vec<u16>) {
+    let state = StateLog::new("reading the work of shards that were taken over");
+    loop {
+        shards.retain(|shard| era.owned(*shard).is_some());
+        match dispatch.adopt(&shards).await {
+            Ok(()) => {
+                state.well();
+                return;
+            }
+            Err(error) if era.ends_with(&error) => return,
+            Err(error) => {
+                state.trouble("failed", &error);
+            }
+        }
+        tokio::select! {
+            _ = era.ended() => return,
+            () = tokio::time::sleep(AGAIN) => {}
         }
     }
 }

@@ -58,16 +58,30 @@ impl Life {
         let mut warned = false;
         while !self.stop.is_cancelled() {
             let begun = tokio::select! {
-                () = self.stop.cancelled() => return Ok(()),
-                begun = self.begin(&mut membership, &mut warned) => begun,
+                () = self.stop.cancelled() => None,
+                begun = self.begin(&mut membership, &mut warned) => Some(begun),
+            };
+            let Some(begun) = begun else {
+                self.take_back(&mut membership).await;
+                return Ok(());
             };
             match begun {
                 Ok(Ok((era, members))) => {
                     beginning.well();
                     pause = AGAIN_FIRST;
+                    let began = tokio::time::Instant::now();
                     match self.live(&mut membership, era, members).await {
                         Ending::Stopped => return Ok(()),
-                        Ending::NotBegun => {}
+                        Ending::NotBegun | Ending::Failed => {}
+                        Ending::Deposed if began.elapsed() < lease => {
+                            tracing::error!(
+                                instance = %self.settings.instance.name,
+                                "another daemon deposed this one soon after it had joined: is there another one with its \
+                                 instance.name on another host? It joins anew after a pause"
+                            );
+                            // Two that depose each other would do nothing else.
+                            self.pause(lease).await;
+                        }
                         Ending::Deposed => {
                             tracing::error!("another daemon deposed this one; it joins anew")
                         }
@@ -83,15 +97,58 @@ impl Life {
                     beginning.trouble("failed", &error);
                     self.readiness
                         .set(readiness::OWNERSHIP, Err(error.to_string()));
-                    tokio::select! {
-                        () = self.stop.cancelled() => return Ok(()),
-                        () = tokio::time::sleep(pause) => {}
-                    }
+                    self.pause(pause).await;
                     pause = (pause * 2).min(AGAIN_LONGEST);
                 }
             }
         }
+        self.take_back(&mut membership).await;
         Ok(())
+    }
+
+    /// Waits, but not when the daemon is to stop.
+    async fn pause(&self, pause: Duration) {
+        tokio::select! {
+            () = self.stop.cancelled() => {}
+            () = tokio::time::sleep(pause) => {}
+        }
+    }
+
+    /// What was joined and not begun is given up, so that the others need not wait for a lease to run out.
+    async fn take_back(&self, membership: &mut Membership) {
+        let taken_back = tokio::time::timeout(CLOSING, membership.take_back()).await;
+        if !matches!(taken_back, Ok(Ok(()))) {
+            tracing::warn!(
+                "this daemon could not take its leave; others take over when the lease runs out"
+            );
+        }
+    }
+
+    /// Does `work`, and beats meanwhile: what takes long to read must not make this daemon look dead. `None` if the era
+    /// or the daemon's life is over before.
+    async fn beating<T>(
+        &self,
+        membership: &mut Membership,
+        era: &Era,
+        work: impl Future<Output = T>,
+    ) -> Option<T> {
+        tokio::pin!(work);
+        loop {
+            tokio::select! {
+                done = &mut work => return Some(done),
+                () = self.stop.cancelled() => {
+                    era.end(Ending::Stopped);
+                    return None;
+                }
+                _ = era.ended() => return None,
+                () = tokio::time::sleep(membership.beat_every()) => {
+                    if let Err(error) = membership.beat(era).await {
+                        era.ends_with(&error);
+                        self.metrics.beats_missed_total.inc();
+                    }
+                }
+            }
+        }
     }
 
     /// Checks that Redis fits, and joins.
@@ -121,9 +178,11 @@ impl Life {
     /// Everything that lives as long as an era.
     async fn live(&self, membership: &mut Membership, era: Arc<Era>, members: Members) -> Ending {
         let registry = Arc::new(Registry::new(self.store.shards()));
-        let position = match follower::load(&self.store, &registry, None).await {
-            Ok(position) => position,
-            Err(error) => return self.could_not_begin(&era, &error).await,
+        let load = follower::load(&self.store, &registry, None);
+        let position = match self.beating(membership, &era, load).await {
+            Some(Ok(position)) => position,
+            Some(Err(error)) => return self.could_not_begin(&era, &error).await,
+            None => return self.broken_off(membership, &era).await,
         };
         let dispatch = Dispatch::new(dispatch::Parts {
             store: self.store.clone(),
@@ -134,8 +193,11 @@ impl Life {
             registry: registry.clone(),
             http: self.http.clone(),
         });
-        if let Err(error) = dispatch.adopt(&era.owned_shards()).await {
-            return self.could_not_begin(&era, &error).await;
+        let owned = era.owned_shards();
+        match self.beating(membership, &era, dispatch.adopt(&owned)).await {
+            Some(Ok(())) => {}
+            Some(Err(error)) => return self.could_not_begin(&era, &error).await,
+            None => return self.broken_off(membership, &era).await,
         }
         self.dispatch.store(Some(dispatch.clone()));
         let owned = era.owned_shards().len();
@@ -220,6 +282,8 @@ impl Life {
             .run(),
         );
 
+        // Others may have joined since it did.
+        era.call();
         let mut keeper = Keeper::new(
             membership,
             self.store.clone(),
@@ -238,7 +302,7 @@ impl Life {
                 if let Err(error) = ended {
                     tracing::error!(%error, "a task of the daemon failed; it begins anew");
                 }
-                era.end(Ending::Replaced);
+                era.end(Ending::Failed);
             }
         }
         let mut ending = Ending::Stopped;
@@ -290,8 +354,14 @@ impl Life {
         self.readiness
             .set(readiness::REGISTRY, Err(error.to_string()));
         era.end(Ending::NotBegun);
-        tokio::time::sleep(AGAIN_LONGEST).await;
+        self.pause(AGAIN_LONGEST).await;
         Ending::NotBegun
+    }
+
+    /// The era ended, or the daemon is to stop, before anything was begun.
+    async fn broken_off(&self, membership: &mut Membership, era: &Era) -> Ending {
+        self.take_back(membership).await;
+        era.ended().await
     }
 }
 

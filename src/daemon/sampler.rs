@@ -111,15 +111,6 @@ impl Sampler {
                     "registry_stale",
                     "the changes of webhooks cannot be followed".to_owned(),
                 )
-            } else if self.registry.newer() > 0 {
-                // One of them may want any event, and what it is not queued for is lost to it.
-                Gate::Halted(
-                    "newer_version",
-                    format!(
-                        "{} webhooks were stored by a newer version of Pombo: upgrade this daemon",
-                        self.registry.newer()
-                    ),
-                )
             } else {
                 bound.clone()
             };
@@ -172,6 +163,7 @@ impl Sampler {
             .oldest_pending_seconds
             .set(age as f64 / 1_000.0);
 
+        self.era.set_waiting(sizes.waiting);
         let watermark = facts.max_memory as f64 * self.settings.redis.memory_watermark;
         if facts.max_memory > 0 && facts.used_memory as f64 >= watermark {
             return Ok(halted(
@@ -182,7 +174,6 @@ impl Sampler {
                 ),
             ));
         }
-        self.era.set_waiting(sizes.waiting);
         let waiting = sizes.waiting + self.live.borrow().waiting_elsewhere(&self.era.nonce);
         if waiting >= self.settings.queue.max_total_deliveries {
             return Ok(halted(

@@ -210,8 +210,12 @@ impl Sources {
                 // Its reader failed, or the reply to the claim was lost.
                 self.start(stream, discoveries, readers);
             } else if members.lives(&expected) || newcomers.contains(&expected) {
-                if stream.belongs {
-                    self.store.ask_for_source(&expected, &stream.key).await?;
+                looks.strays.remove(&stream.key);
+                if stream.belongs
+                    && let Err(error) = self.store.ask_for_source(&expected, &stream.key).await
+                {
+                    // A full Redis refuses it; whoever is not asked keeps reading.
+                    tracing::debug!(%error, "a source could not be asked for");
                 }
             } else if stream.belongs || looks.strays.get(&stream.key) == Some(&owner) {
                 let nonce = &self.era.nonce;

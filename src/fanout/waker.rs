@@ -1,9 +1,10 @@
 //! The waker: tells other daemons of work in the queues of their shards, many webhooks at a time.
 //!
-//! A wake-up is an optimisation: one that is lost is made good by the owner's sweep.
+//! One that is lost is made good by the owner's sweep, which comes to a shard every few minutes: so it is tried again.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use tokio::sync::Notify;
 
@@ -11,6 +12,8 @@ use crate::membership::Era;
 use crate::store::Store;
 use crate::store::ownership::Work;
 
+/// The pause after a message that failed.
+const AGAIN: Duration = Duration::from_millis(100);
 /// Webhooks that may wait to be told of; the sweep finds the others.
 const MOST_WAITING: usize = 100_000;
 
@@ -44,12 +47,8 @@ impl Waker {
 
     /// The daemon `nonce` is to look at these webhooks of `shard`.
     pub fn wake(&self, nonce: String, shard: u16, uids: Vec<Arc<str>>) {
-        let mut wakes = self.shared.wakes();
-        let of_daemon = wakes.entry(nonce).or_default();
-        if of_daemon.len() < MOST_WAITING {
-            of_daemon.extend(uids.into_iter().map(|uid| (shard, uid)));
-        }
-        drop(wakes);
+        let work = uids.into_iter().map(|uid| (shard, uid)).collect();
+        self.shared.add(nonce, work);
         self.shared.more.notify_one();
     }
 }
@@ -63,14 +62,29 @@ impl Shared {
     async fn keep_waking(&self, store: &Store) {
         loop {
             self.more.notified().await;
-            let wakes = std::mem::take(&mut *self.wakes());
-            let wakes: Vec<(String, Work)> = wakes
-                .into_iter()
-                .map(|(nonce, work)| (nonce, work.into_iter().collect()))
-                .collect();
-            if let Err(error) = store.wake(&wakes).await {
-                tracing::debug!(%error, "daemons could not be woken; their sweeps find the work");
+            loop {
+                let wakes = std::mem::take(&mut *self.wakes());
+                let wakes: Vec<(String, Work)> = wakes
+                    .into_iter()
+                    .map(|(nonce, work)| (nonce, work.into_iter().collect()))
+                    .collect();
+                match store.wake(&wakes).await {
+                    Ok(()) => break,
+                    Err(error) => tracing::debug!(%error, "waking daemons is tried again"),
+                }
+                wakes
+                    .into_iter()
+                    .for_each(|(nonce, work)| self.add(nonce, work));
+                tokio::time::sleep(AGAIN).await;
             }
+        }
+    }
+
+    fn add(&self, nonce: String, work: Work) {
+        let mut wakes = self.wakes();
+        let of_daemon = wakes.entry(nonce).or_default();
+        if of_daemon.len() < MOST_WAITING {
+            of_daemon.extend(work);
         }
     }
 }

@@ -26,7 +26,11 @@ pub struct Membership {
     lease: Duration,
     /// What each other daemon's beat was when it last changed, and when that was by this daemon's clock.
     seen: HashMap<String, (Beat, Duration)>,
+    /// When its last good beat was sent.
+    beaten_at: Duration,
     counter: u64,
+    /// The nonce of the present era, or of the one that is being begun.
+    joined: Option<String>,
     /// Shards that this daemon may have claimed without knowing, because no reply came.
     doubtful: HashSet<u16>,
 }
@@ -40,7 +44,9 @@ impl Membership {
             name,
             lease,
             seen: HashMap::new(),
+            beaten_at: Duration::ZERO,
             counter: 0,
+            joined: None,
             doubtful: HashSet::new(),
         }
     }
@@ -67,6 +73,7 @@ impl Membership {
         ));
         self.seen.clear();
         self.doubtful.clear();
+        self.joined = Some(era.nonce.clone());
         let mut listed = self.send_beat(&era, true).await?.unwrap_or_default();
         let predecessors: Vec<String> = listed
             .iter()
@@ -77,8 +84,15 @@ impl Membership {
         listed.retain(|member| !predecessors.contains(&member.nonce));
         let members = Members::new(listed);
         self.claim(&era, &members, &HashSet::new()).await?;
-        self.store.call(&members.others(&era.nonce)).await?;
+        self.call_others(&era, &members).await;
         Ok((era, members))
+    }
+
+    /// Tells the others to look at who lives. A full Redis refuses that, and they look with their next beat.
+    async fn call_others(&self, era: &Era, members: &Members) {
+        if let Err(error) = self.store.call(&members.others(&era.nonce)).await {
+            tracing::debug!(%error, "the other daemons could not be called");
+        }
     }
 
     /// One beat: proves that this daemon lives, and deposes those that do not. Returns all live daemons.
@@ -87,11 +101,16 @@ impl Membership {
     ///
     /// Whatever keeps Redis from answering; the era ends by itself if it is over.
     pub async fn beat(&mut self, era: &Era) -> Result<Members, StoreError> {
+        let beaten_before = self.beaten_at;
         let Some(mut listed) = self.send_beat(era, false).await? else {
             era.end(Ending::Deposed);
             return Ok(Members::default());
         };
         let now = self.clock.monotonic();
+        if now.saturating_sub(beaten_before) > self.beat_every() * 2 {
+            // Who could not look must not judge: the others may have been as unable to beat as this one was.
+            self.seen.values_mut().for_each(|(_, since)| *since = now);
+        }
         let mut silent = Vec::new();
         for member in listed.iter().filter(|member| member.nonce != era.nonce) {
             let seen = self
@@ -114,7 +133,7 @@ impl Membership {
         let members = Members::new(listed);
         if !silent.is_empty() {
             // Part of what they owned belongs to the others now, whose next beat may be far off.
-            self.store.call(&members.others(&era.nonce)).await?;
+            self.call_others(era, &members).await;
         }
         Ok(members)
     }
@@ -138,6 +157,7 @@ impl Membership {
                     return Err(StoreError::Replaced);
                 }
                 era.beaten(sent);
+                self.beaten_at = sent;
                 let member = |(nonce, beat)| Member { nonce, beat };
                 Ok(Some(listed.into_iter().map(member).collect()))
             }
@@ -212,8 +232,22 @@ impl Membership {
     /// # Errors
     ///
     /// Whatever keeps Redis from answering; then the others find out by themselves.
-    pub async fn leave(&self, era: &Era, members: &Members) -> Result<(), StoreError> {
+    pub async fn leave(&mut self, era: &Era, members: &Members) -> Result<(), StoreError> {
+        self.joined = None;
         self.store.depose(std::slice::from_ref(&era.nonce)).await?;
-        self.store.call(&members.others(&era.nonce)).await
+        self.call_others(era, members).await;
+        Ok(())
+    }
+
+    /// Takes back a joining that was broken off, or whose era ended before anything was begun.
+    ///
+    /// # Errors
+    ///
+    /// Whatever keeps Redis from answering.
+    pub async fn take_back(&mut self) -> Result<(), StoreError> {
+        match self.joined.take() {
+            Some(nonce) => self.store.depose(&[nonce]).await,
+            None => Ok(()),
+        }
     }
 }

@@ -27,6 +27,8 @@ pub enum Change {
         shard: u16,
         /// Its uid.
         uid: String,
+        /// Whether something scheduled there may be due sooner than it was.
+        rescheduled: bool,
     },
     /// Other daemons joined, left or released something.
     Members,
@@ -138,9 +140,14 @@ fn read_wakes(entry: RawEntry) -> Vec<Change> {
         };
         match &name[..] {
             b"shard" => of_shard = text.parse().ok(),
-            b"uid" => {
-                let uid = text.to_owned();
-                found.extend(of_shard.take().map(|shard| Change::Wake { shard, uid }));
+            b"uid" | b"more" => {
+                let (uid, rescheduled) = (text.to_owned(), &name[..] == b"uid");
+                let wake = |shard| Change::Wake {
+                    shard,
+                    uid,
+                    rescheduled,
+                };
+                found.extend(of_shard.take().map(wake));
             }
             b"members" => found.push(Change::Members),
             b"source" => found.push(Change::Source(text.to_owned())),

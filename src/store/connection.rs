@@ -258,8 +258,10 @@ impl Link {
         if self.inner.wait_replicas == 0 {
             return Ok(connected);
         }
-        let current = self.current(OPERATION)?;
-        let node = current.node_of(key).cloned();
+        let node = match &connected.way {
+            Way::Shared(current) => current.node_of(key).cloned(),
+            Way::Own(_, node) => Some(node.clone()),
+        };
         let node = node.ok_or(StoreError::Refused {
             operation: OPERATION,
             refusal: Refusal::ClusterDown,

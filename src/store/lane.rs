@@ -93,8 +93,17 @@ pub struct DueRetries {
     pub next_ms: Option<u64>,
 }
 
-fn read_due(mut replies: Vec<Value>) -> Vec<(String, u64)> {
-    value::pairs(replies.pop().unwrap_or(Value::Nil))
+/// What there is to do in a shard.
+#[derive(Debug, Default)]
+pub struct ShardWork {
+    /// Webhooks with work: uid, and when it is due (Unix ms).
+    pub due: Vec<(String, u64)>,
+    /// Uids of webhooks that have dead letters, or had some.
+    pub buried: Vec<String>,
+}
+
+fn read_due(reply: Value) -> Vec<(String, u64)> {
+    value::pairs(reply)
         .into_iter()
         .filter_map(|(uid, score)| {
             Some((
@@ -106,15 +115,27 @@ fn read_due(mut replies: Vec<Value>) -> Vec<(String, u64)> {
 }
 
 impl Store {
-    /// All webhooks of a shard with work: uid and when it is due.
+    /// What there is to do in each of `shards`: read all at once, because whoever takes a shard over waits for it.
     ///
     /// # Errors
     ///
     /// Whatever keeps Redis from answering.
-    pub async fn all_due(&self, shard: u16) -> Result<Vec<(String, u64)>, StoreError> {
-        let commands = self.ask_for_due(shard, "+inf");
+    pub async fn all_work(&self, shards: &[u16]) -> Result<Vec<(u16, ShardWork)>, StoreError> {
+        let mut commands = redis::Pipeline::with_capacity(2 * shards.len());
+        for shard in shards {
+            self.ask_for_due(&mut commands, *shard, "+inf");
+            commands.cmd("SMEMBERS").arg(self.keys().buried(*shard));
+        }
         let replies = self.link().slowly("read what is due", &commands).await?;
-        Ok(read_due(replies))
+        let mut replies = replies.into_iter();
+        let mut next = || replies.next().unwrap_or(Value::Nil);
+        let work = shards.iter().map(|shard| {
+            let due = read_due(next());
+            let buried = value::items(next()).into_iter().filter_map(value::text);
+            let buried = buried.collect();
+            (*shard, ShardWork { due, buried })
+        });
+        Ok(work.collect())
     }
 
     /// The webhooks of a shard whose work is due by `now_ms`.
@@ -123,25 +144,24 @@ impl Store {
     ///
     /// Whatever keeps Redis from answering.
     pub async fn due_by(&self, shard: u16, now_ms: u64) -> Result<Vec<(String, u64)>, StoreError> {
-        let commands = self.ask_for_due(shard, &now_ms.to_string());
+        let mut commands = redis::pipe();
+        self.ask_for_due(&mut commands, shard, &now_ms.to_string());
         // Mostly empty, and asked for every few seconds: a connection of the pool would cost two commands more.
         let replies = self
             .link()
             .connection()?
             .all("read what is due", &commands)
             .await?;
-        Ok(read_due(replies))
+        Ok(read_due(replies.into_iter().next().unwrap_or(Value::Nil)))
     }
 
-    fn ask_for_due(&self, shard: u16, until: &str) -> redis::Pipeline {
-        let mut commands = redis::pipe();
+    fn ask_for_due(&self, commands: &mut redis::Pipeline, shard: u16, until: &str) {
         commands
             .cmd("ZRANGEBYSCORE")
             .arg(self.keys().due(shard))
             .arg("-inf")
             .arg(until)
             .arg("WITHSCORES");
-        commands
     }
 
     /// How the lane was left.

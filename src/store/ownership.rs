@@ -256,21 +256,29 @@ impl Store {
             .iter()
             .map(|uid| (shard, Arc::from(uid.as_str())))
             .collect();
-        self.wake(&[(nonce.to_owned(), work)]).await
+        self.send_work("uid", &[(nonce.to_owned(), work)]).await
     }
 
-    /// Wakes daemons, each for the webhooks of its shards.
+    /// Tells daemons of more in the queues of their shards' webhooks; what is scheduled there is as it was.
     ///
     /// # Errors
     ///
     /// Whatever keeps Redis from answering.
     pub async fn wake(&self, wakes: &[(String, Work)]) -> Result<(), StoreError> {
+        self.send_work("more", wakes).await
+    }
+
+    async fn send_work(
+        &self,
+        what: &'static str,
+        wakes: &[(String, Work)],
+    ) -> Result<(), StoreError> {
         let mut commands = redis::pipe();
         for (nonce, work) in wakes {
             for chunk in work.chunks(WAKES_AT_ONCE) {
                 let command = self.add_wake(&mut commands, nonce);
                 for (shard, uid) in chunk {
-                    command.arg("shard").arg(*shard).arg("uid").arg(&**uid);
+                    command.arg("shard").arg(*shard).arg(what).arg(&**uid);
                 }
             }
             self.expire_wakes(&mut commands, nonce);

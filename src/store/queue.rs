@@ -23,6 +23,15 @@ pub struct Enqueue {
     pub event: Arc<Event>,
 }
 
+/// What was found when deliveries were queued.
+#[derive(Debug, Default)]
+pub struct Enqueued {
+    /// The nonce of the shard's owner, who is to be woken; whoever claims a shard without one reads all that is due.
+    pub owner: Option<String>,
+    /// How many deliveries each of the queues holds now.
+    pub lengths: Vec<(Arc<str>, u64)>,
+}
+
 /// A queue entry whose delivery is settled.
 #[derive(Debug, Clone)]
 pub struct Removal {
@@ -55,8 +64,7 @@ struct Ids {
 }
 
 impl Store {
-    /// Adds deliveries to their queues, all of one shard, and marks their webhooks due: all of it or nothing. Returns the
-    /// nonce of the shard's owner, who is to be woken; whoever claims a shard without one reads all that is due.
+    /// Adds deliveries to their queues, all of one shard, and marks their webhooks due: all of it or nothing.
     ///
     /// # Errors
     ///
@@ -68,8 +76,8 @@ impl Store {
         batch: &[Enqueue],
         now_ms: u64,
         generation: u64,
-    ) -> Result<Option<String>, StoreError> {
-        let mut commands = redis::Pipeline::with_capacity(batch.len() + 4);
+    ) -> Result<Enqueued, StoreError> {
+        let mut commands = redis::Pipeline::with_capacity(2 * batch.len() + 4);
         let mut uids: Vec<&str> = batch.iter().map(|delivery| &*delivery.uid).collect();
         uids.sort_unstable();
         uids.dedup();
@@ -86,7 +94,11 @@ impl Store {
                 commands.arg(name).arg(&value[..]);
             }
         }
-        // In the same moment: who claims the shard after it finds these deliveries by itself.
+        // In the same moment: what other daemons added is part of it, and who claims the shard after it finds these
+        // deliveries by itself.
+        for uid in &uids {
+            commands.cmd("XLEN").arg(self.keys().queue(shard, uid));
+        }
         commands.cmd("GET").arg(self.keys().owner(shard));
         let link = self.link();
         let mut connected = link.durable(&self.keys().due(shard), generation).await?;
@@ -94,8 +106,17 @@ impl Store {
             .transaction("queue deliveries", &mut commands)
             .await?;
         connected.replicated().await;
-        let owner = value::items(reply).pop().and_then(value::text);
-        Ok(owner.as_deref().and_then(nonce_of).map(str::to_owned))
+        let mut replies = value::items(reply);
+        let owner = replies.pop().and_then(value::text);
+        let lengths = replies.split_off(replies.len().saturating_sub(uids.len()));
+        let lengths = uids.into_iter().zip(&lengths).filter_map(|(uid, length)| {
+            let length = value::integer(length)?.max(0).unsigned_abs();
+            Some((Arc::from(uid), length))
+        });
+        Ok(Enqueued {
+            owner: owner.as_deref().and_then(nonce_of).map(str::to_owned),
+            lengths: lengths.collect(),
+        })
     }
 
     /// Removes settled deliveries. Right from anyone and any number of times, because each names one exact entry.

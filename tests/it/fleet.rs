@@ -1,6 +1,7 @@
 //! Several daemons on one Redis share its webhooks and its sources, and nothing is lost or sent twice when they move.
 
 mod bounds;
+mod joins;
 mod moves;
 mod sources;
 

@@ -129,7 +129,7 @@ async fn while_only_the_next_version_can_read_a_webhook_its_queue_stays_and_no_e
         .arg(body.to_string());
     let _: u64 = world.redis.query(&set).await;
     queue(&world, &webhook.uid, 1, "1").await;
-    let pombo = world.config.spawn().await;
+    let pombo = world.config.spawn_unready().await;
     let line = pombo
         .log()
         .wait_for("a webhook is left as it was known")

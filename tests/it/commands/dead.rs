@@ -179,7 +179,11 @@ async fn replayed_letters_are_back_in_their_queue_and_the_owner_is_woken() {
         .unwrap();
     let uid = store.webhook("a").await.unwrap().unwrap().uid;
     assert!(
-        changes.contains(&Change::Wake { shard, uid }),
+        changes.contains(&Change::Wake {
+            shard,
+            uid,
+            rescheduled: true
+        }),
         "{changes:?}"
     );
 
