@@ -1,6 +1,6 @@
 //! What must be agreed upon before anything is stored: the schema's version and the number of shards.
 
-use super::connection::{ServerFacts, version};
+use super::connection::{ServerFacts, first_error, version};
 use super::error::StoreError;
 use super::{Store, value};
 
@@ -116,14 +116,23 @@ impl Store {
             commands.cmd("HSETNX").arg(&key).arg("shards").arg(shards);
         }
         commands.cmd("HMGET").arg(&key).arg("schema").arg("shards");
-        let mut replies = self
-            .link()
-            .connection()?
-            .all("read the schema version", &commands)
-            .await?;
-        let mut found = value::items(replies.pop().unwrap_or(redis::Value::Nil)).into_iter();
+        const OPERATION: &str = "read the schema version";
+        let mut connected = self.link().connection()?;
+        let mut replies = connected.pipeline(OPERATION, &commands).await?;
+        let read = replies.pop().unwrap_or(redis::Value::Nil);
+        first_error(OPERATION, std::slice::from_ref(&read))?;
+        let mut found = value::items(read).into_iter();
         let mut next = || found.next().and_then(value::text);
         let (schema, shards) = (next(), next());
+        let is_written = match claim {
+            Claim::Nothing => true,
+            Claim::Schema => schema.is_some(),
+            Claim::SchemaAndShards => schema.is_some() && shards.is_some(),
+        };
+        if !is_written {
+            // A full Redis refuses what stands there already, too: only what does not is missed.
+            first_error(OPERATION, &replies)?;
+        }
         let prefix = self.keys().meta().trim_end_matches(":meta").to_owned();
         Ok(match (schema, shards) {
             (Some(found), _) if found != SCHEMA_VERSION => Err(Unfit::Schema { prefix, found }),
