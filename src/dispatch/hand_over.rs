@@ -7,10 +7,14 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::Dispatch;
+use super::handle::LaneHandle;
 use crate::membership::Owned;
 
 /// How often it is looked whether the lanes of a shard that moves have ended.
 const DRAIN_LOOK: Duration = Duration::from_millis(5);
+
+/// How long the removals of what was delivered in a lane that was cut off are waited for.
+const SETTLE_WITHIN: Duration = Duration::from_millis(500);
 
 impl Dispatch {
     pub(super) fn is_draining(&self, shard: u16) -> bool {
@@ -34,6 +38,7 @@ impl Dispatch {
         self.lanes(shard)
             .values()
             .for_each(|handle| handle.change());
+        let mut cut: Vec<Arc<LaneHandle>> = Vec::new();
         loop {
             {
                 // Lanes are made under the same lock, and only in a shard that is owned.
@@ -48,8 +53,14 @@ impl Dispatch {
                     shard,
                     "what is still in flight in a shard that moves is cut off, and will be delivered again"
                 );
+                cut = self.lanes(shard).values().cloned().collect();
                 owned.cut.cancel();
             }
+            tokio::time::sleep(DRAIN_LOOK).await;
+        }
+        // What was delivered before the cut would be delivered again, if the next owner found it still there.
+        let settled_by = Instant::now() + SETTLE_WITHIN;
+        while cut.iter().any(|lane| lane.unsettled() > 0) && Instant::now() < settled_by {
             tokio::time::sleep(DRAIN_LOOK).await;
         }
         self.agenda.remove_shard(shard);

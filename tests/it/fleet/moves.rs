@@ -25,7 +25,12 @@ async fn a_third_daemon_takes_its_part_while_events_flow_and_nothing_is_lost_or_
     let receiver = ledger.receiver(|_| Step::status(200)).await;
     let ids = webhook_ids();
     let ids: Vec<&str> = ids.iter().map(String::as_str).collect();
-    let configs = NAMES.map(|name| config(&redis, name));
+    // Nothing is cut off or believed lost here, however slow the machine is.
+    let configs = NAMES.map(|name| {
+        config(&redis, name).with(
+            "[ownership]\nlease = \"20s\"\nhandover = \"20s\"\n[redis]\nresponse_timeout = \"10s\"",
+        )
+    });
     subscribe(&configs[0].webhooks().await, &receiver, &ids).await;
 
     let first = configs[0].spawn().await;
