@@ -195,11 +195,11 @@ impl Link {
         Arc::ptr_eq(&self.inner, &other.inner)
     }
 
-    /// Which run of which server keeps `key`; `None` while there is no connection.
+    /// Which server keeps `key`, and in which of its terms as a master; `None` while there is no connection.
     pub(super) fn server_of(&self, key: &str) -> Option<String> {
         let current = self.inner.current.load_full()?;
         let node = current.node_of(key)?;
-        Some(node.identity.run_id().to_owned())
+        Some(node.identity.term())
     }
 
     fn current(&self, operation: &'static str) -> Result<Arc<Current>, StoreError> {

@@ -109,8 +109,8 @@ impl Keys {
         self.configuration("instances")
     }
 
-    /// HASH: `owner` of a source stream, the `mark` up to which everything in it is settled, and the run id of the server
-    /// that it was `counted_on` last.
+    /// HASH: `owner` of a source stream, the `mark` up to which everything in it is settled, and the server and
+    /// its term that it was `counted_on` last.
     pub fn source(&self, stream: &str) -> String {
         self.configuration(&format!("source:{stream}"))
     }

@@ -3,6 +3,7 @@
 mod daemons;
 mod deliveries;
 mod limits;
+mod order;
 mod repeats;
 
 use std::collections::HashMap;
@@ -86,6 +87,7 @@ pub async fn all(evidence: &mut Evidence<'_>) -> Result<(), RedisError> {
     let dead = deliveries::check(evidence, &events).await?;
     repeats::check(evidence, &dead);
     limits::check(evidence);
+    order::check(evidence, &events);
     daemons::check(evidence).await;
     let ledger = evidence.world.ledger.clone();
     let (count, told) = ledger.wrongs();

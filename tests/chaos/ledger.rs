@@ -41,13 +41,22 @@ pub struct Excess {
     pub tokens: f64,
 }
 
+/// An event at a webhook that keeps the order.
+#[derive(Clone, Copy, Debug)]
+pub struct Seen {
+    pub number: u32,
+    pub at_ms: u64,
+    /// Whether it was answered with a 2xx; otherwise it came for the first time.
+    pub success: bool,
+}
+
 /// What one subscriber saw.
 #[derive(Debug, Default)]
 pub struct Book {
     pub records: HashMap<u32, Record>,
     pub attempts: u64,
-    /// The newest event that succeeded, by stream.
-    newest: [Option<u32>; STREAMS.len()],
+    /// Of a webhook that keeps the order: what came for the first time, and what succeeded, in the order of both.
+    pub log: Vec<Seen>,
     /// Token bucket, filled by requests and drained by time.
     level: f64,
     level_at_ms: u64,
@@ -119,17 +128,14 @@ impl Ledger {
     pub fn arrived(&self, subscriber: usize, token: u64, number: u32, daemon: u8) {
         let at_ms = self.now_ms();
         let one = &SUBSCRIBERS[subscriber];
-        let stream = Plan::stream_of(number);
         let mut book = self.book(subscriber);
         book.attempts += 1;
         let repeat = book.records.contains_key(&number);
-        if one.fifo && !repeat && book.newest[stream].is_some_and(|newest| newest > number) {
-            let newest = book.newest[stream];
-            self.wrong(|| {
-                format!(
-                    "{} got event {number} after {newest:?} of the same stream had succeeded",
-                    one.id
-                )
+        if one.fifo && !repeat {
+            book.log.push(Seen {
+                number,
+                at_ms,
+                success: false,
             });
         }
         let most = match one.behaviour {
@@ -169,7 +175,6 @@ impl Ledger {
     /// The attempt was answered with a 2xx: before the answer is on its way, or a next attempt could come first.
     pub fn succeeded(&self, subscriber: usize, token: u64, number: u32, daemon: u8) {
         let now_ms = u32::try_from(self.now_ms()).unwrap_or(u32::MAX);
-        let stream = Plan::stream_of(number);
         {
             let mut book = self.book(subscriber);
             book.flying.remove(&token);
@@ -179,8 +184,12 @@ impl Ledger {
             }
             record.successes = record.successes.saturating_add(1);
             record.last_ms = now_ms;
-            if book.newest[stream].is_none_or(|newest| newest < number) {
-                book.newest[stream] = Some(number);
+            if SUBSCRIBERS[subscriber].fifo {
+                book.log.push(Seen {
+                    number,
+                    at_ms: u64::from(now_ms),
+                    success: true,
+                });
             }
         }
         lock(&self.by_daemon).entry(daemon).or_default().1 += 1;

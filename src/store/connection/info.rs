@@ -12,9 +12,9 @@ pub struct Identity {
 }
 
 impl Identity {
-    /// Another one with each start of a server.
-    pub(super) fn run_id(&self) -> &str {
-        &self.run_id
+    /// Another one with each start of a server, and with each promotion.
+    pub(super) fn term(&self) -> String {
+        format!("{}:{}", self.run_id, self.replication_id)
     }
 
     /// Whether this is the server that was `before`, with all that it held then.
