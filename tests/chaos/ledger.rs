@@ -5,7 +5,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tokio::time::Instant;
 
-use crate::plan::{Behaviour, Plan, STREAMS, SUBSCRIBERS};
+use crate::plan::{Behaviour, Plan, SUBSCRIBERS};
 
 /// Of what goes wrong many times, the first are told.
 const TOLD: usize = 12;
