@@ -56,6 +56,8 @@ impl Life {
         let beginning = StateLog::new("beginning");
         let mut pause = AGAIN_FIRST;
         let mut warned = false;
+        // Whether the last era was over within a lease, because another daemon deposed this one.
+        let mut short = false;
         while !self.stop.is_cancelled() {
             let begun = tokio::select! {
                 () = self.stop.cancelled() => None,
@@ -73,17 +75,19 @@ impl Life {
                     match self.live(&mut membership, era, members).await {
                         Ending::Stopped => return Ok(()),
                         Ending::NotBegun | Ending::Failed => {}
-                        Ending::Deposed if began.elapsed() < lease => {
-                            tracing::error!(
-                                instance = %self.settings.instance.name,
-                                "another daemon deposed this one soon after it had joined: is there another one with its \
-                                 instance.name on another host? It joins anew after a pause"
-                            );
-                            // Two that depose each other would do nothing else.
-                            self.pause(lease).await;
-                        }
                         Ending::Deposed => {
-                            tracing::error!("another daemon deposed this one; it joins anew")
+                            let before = std::mem::replace(&mut short, began.elapsed() < lease);
+                            if before && short {
+                                tracing::error!(
+                                    instance = %self.settings.instance.name,
+                                    "another daemon deposed this one again: is there another one with its \
+                                     instance.name on another host? It joins anew after a pause"
+                                );
+                                // Two that depose each other would do nothing else.
+                                self.pause(lease).await;
+                            } else {
+                                tracing::error!("another daemon deposed this one; it joins anew");
+                            }
                         }
                         Ending::Replaced => {
                             tracing::warn!(
