@@ -67,17 +67,20 @@ impl Reader {
         // While this daemon's last beat is old another one may read: what the group was given by it was lost to nobody.
         let counted = self.counted.filter(|_| self.parts.era.is_valid());
         let skipped = match (counted, progress.entries_read) {
+            // What another server was not told of is put right sooner or later, and is no loss.
+            _ if !self.counter.is_kept => 0,
             (Some(before), Some(now)) => now.saturating_sub(before).saturating_sub(self.read_since),
             // At the first look, or when others may have read: what nobody was given.
-            _ if self.counter.is_kept => progress.lost,
-            _ => 0,
+            _ => progress.lost,
         };
-        if !self.counter.is_noted {
-            // A full Redis refuses it: then it is noted at a later look.
-            self.counter.is_noted = self.parts.stream.note_counter(generation).await.is_ok();
+        if progress.is_exact {
+            // From now on it is this server's own.
+            self.counter.is_kept = true;
+            if !self.counter.is_noted {
+                // A full Redis refuses it: then it is noted at a later look.
+                self.counter.is_noted = self.parts.stream.note_counter(generation).await.is_ok();
+            }
         }
-        // From now on it is this server's own.
-        self.counter.is_kept = true;
         if skipped > 0 {
             self.lost(skipped, "trimmed by the platform before they were read");
         }

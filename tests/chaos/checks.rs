@@ -22,6 +22,8 @@ use crate::topology::Address;
 
 /// Entries read at once.
 const PAGE: usize = 1_000;
+/// Connections over which a page is asked for at most.
+const MOST_CONNECTIONS: usize = 20;
 /// Of what goes wrong many times, the first are told.
 const TOLD: usize = 8;
 
@@ -169,7 +171,15 @@ async fn read_dead(evidence: &mut Evidence<'_>) -> Dead {
         loop {
             let store = evidence.webhooks.store();
             let shard = store.shard_of(&webhook.spec.id);
-            let page = store.dead_letters(shard, &webhook.uid, from, PAGE).await;
+            let mut page = store.dead_letters(shard, &webhook.uid, from, PAGE).await;
+            for _ in 0..MOST_CONNECTIONS {
+                if page.is_ok() {
+                    break;
+                }
+                // The connection of before may have led to a master that was replaced; the next one leads to its successor.
+                evidence.webhooks.connected().await;
+                page = store.dead_letters(shard, &webhook.uid, from, PAGE).await;
+            }
             let (letters, more) = match page {
                 Ok(page) => page,
                 Err(error) => {

@@ -4,7 +4,8 @@
 -- KEYS   1 the source stream
 -- ARGV   1 our group
 -- RETURN 'NOGROUP', or a list: entries that the group was given (-1 = the server cannot tell), entries still to be
---        given (at least), the id of the first of them ('' = none), entries that were trimmed before they were given.
+--        given (at least), the id of the first of them ('' = none), entries that were trimmed before they were given,
+--        1 if the first number is known to be right now.
 --
 -- Redis 7.0 keeps counting what was trimmed unread as still to be read, for good. So the group's counter is put right
 -- where its true value is known: with nothing left to read it is that of all entries ever added; with nothing left but
@@ -51,4 +52,4 @@ local lag = 0
 if #unread > 0 then
   lag = read >= 0 and math.max(added - read, 1) or 1
 end
-return { read, lag, next_id, lost }
+return { read, lag, next_id, lost, real ~= nil and 1 or 0 }

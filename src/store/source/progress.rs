@@ -18,6 +18,8 @@ pub struct Progress {
     pub oldest_unread_ms: Option<u64>,
     /// Entries found to have been trimmed before the group was given them; the counter passes them now.
     pub lost: u64,
+    /// Whether the counter is known to be right now.
+    pub is_exact: bool,
 }
 
 /// What is known of the counter of what a group was given.
@@ -108,11 +110,13 @@ impl SourceStream {
         let (entries_read, lag_entries) = (number(), number());
         let first_unread = value::text(next()).and_then(|id| id.parse::<EntryId>().ok());
         let lost = value::integer(&next()).unwrap_or(0).max(0).unsigned_abs();
+        let is_exact = value::integer(&next()) == Some(1);
         Ok(Progress {
             entries_read,
             lag_entries: lag_entries.unwrap_or(0),
             oldest_unread_ms: first_unread.map(|id| id.ms),
             lost,
+            is_exact,
         })
     }
 
