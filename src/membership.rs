@@ -19,7 +19,7 @@ use arc_swap::ArcSwapOption;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
-pub use self::beats::Membership;
+pub use self::beats::{Membership, living};
 pub use self::members::{Member, Members};
 use crate::clock::Clock;
 use crate::store::StoreError;

@@ -336,8 +336,8 @@ impl Reader {
                 }
                 self.hand_out(table, entries).await?;
             }
-            let quiet = self.read_since == 0 && self.parts.progress.borrow().lag_entries == 0;
-            let look_every = if quiet { LOOK_QUIET } else { LOOK_EVERY };
+            let still = self.read_since == 0 && self.parts.progress.borrow().lag_entries == 0;
+            let look_every = if still { LOOK_QUIET } else { LOOK_EVERY };
             if self
                 .looked_at
                 .is_none_or(|looked| looked.elapsed() >= look_every)

@@ -71,9 +71,9 @@ async fn measure(scenario: &Scenario, title: &str) -> Figures {
         concurrency: scenario.concurrency(),
         payload: scenario.payload,
     };
-    let (raw_rate, _) = match scenario.pace {
-        Pace::Flood => raw_rate(&raw).await,
-        Pace::Steady(_) => (0.0, 0.0),
+    let raw_rate = match scenario.pace {
+        Pace::Flood => raw_rate(&raw),
+        Pace::Steady(_) => 0.0,
     };
     progress(&format!("{title}: starting"));
     let mut world = World::start(scenario).await;

@@ -22,7 +22,7 @@ use crate::clock::Clock;
 use crate::dispatch::Dispatch;
 use crate::fanout::Fanout;
 use crate::logging::StateLog;
-use crate::membership::{Era, Members};
+use crate::membership::{Era, Members, living};
 use crate::metrics::Metrics;
 use crate::settings::{Settings, SourceSettings, Start, Trim};
 use crate::source::{self, Gate, Reader, StreamState};
@@ -198,18 +198,15 @@ impl Sources {
         }
         let keys: Vec<String> = idle.iter().map(|stream| stream.key.clone()).collect();
         let owners = self.store.source_owners(&keys).await?;
-        let unlisted = owners
-            .iter()
-            .flatten()
-            .filter(|owner| !owner.is_empty() && !members.lives(owner));
-        let newcomers = self.store.still_listed(unlisted.cloned().collect()).await?;
+        let nonces = owners.iter().flatten().map(String::as_str);
+        let living = living(&self.store, &members, nonces).await?;
         for (stream, owner) in idle.into_iter().zip(owners) {
             let owner = owner.filter(|owner| !owner.is_empty());
             let expected = owner.clone().unwrap_or_default();
             if expected == self.era.nonce {
                 // Its reader failed, or the reply to the claim was lost.
                 self.start(stream, discoveries, readers);
-            } else if members.lives(&expected) || newcomers.contains(&expected) {
+            } else if living.contains(&expected) {
                 looks.strays.remove(&stream.key);
                 if stream.belongs
                     && let Err(error) = self.store.ask_for_source(&expected, &stream.key).await

@@ -184,13 +184,9 @@ impl Membership {
             return Ok(());
         }
         let owners = self.store.owners(&wanted).await?;
-        let unlisted = owners
-            .iter()
-            .flatten()
-            .filter_map(|owner| owner.split(':').next())
-            .filter(|nonce| !nonce.is_empty() && !members.lives(nonce));
-        let unlisted = unlisted.map(str::to_owned).collect();
-        let newcomers = self.store.still_listed(unlisted).await?;
+        let nonces = owners.iter().flatten();
+        let nonces = nonces.filter_map(|owner| owner.split(':').next());
+        let living = living(&self.store, members, nonces).await?;
         self.doubtful.extend(&wanted);
         let claims = wanted.into_iter().zip(owners).map(async |(shard, owner)| {
             let had_owner = owner.is_some();
@@ -199,7 +195,7 @@ impl Membership {
             let value = if nonce == era.nonce {
                 // Claimed before, by a call whose reply was lost. What belongs to another by now is handed over next.
                 expected.clone()
-            } else if !belongs(shard) || members.lives(nonce) || newcomers.contains(nonce) {
+            } else if !belongs(shard) || living.contains(nonce) {
                 return Ok(());
             } else {
                 // An owner that releases its shard leaves the epoch behind its empty name.
@@ -250,4 +246,21 @@ impl Membership {
             None => Ok(()),
         }
     }
+}
+
+/// Those of `nonces` whose daemons live: by the list, or by asking, because one that is not in it may have joined since.
+///
+/// # Errors
+///
+/// Whatever keeps Redis from answering.
+pub async fn living<'a>(
+    store: &Store,
+    members: &Members,
+    nonces: impl Iterator<Item = &'a str>,
+) -> Result<HashSet<String>, StoreError> {
+    let nonces = nonces.filter(|nonce| !nonce.is_empty()).map(str::to_owned);
+    let (mut living, unlisted): (HashSet<String>, HashSet<String>) =
+        nonces.partition(|nonce| members.lives(nonce));
+    living.extend(store.still_listed(unlisted.into_iter().collect()).await?);
+    Ok(living)
 }

@@ -10,7 +10,7 @@ use redis::{Pipeline, Value};
 use tokio::time::timeout;
 
 use super::client::{Address, Door};
-use super::node::{Lane, Node};
+use super::node::{Channel, Node};
 use super::slots::SLOTS;
 use crate::store::error::{Refusal, StoreError};
 use crate::store::value::{self, corrupt};
@@ -186,7 +186,7 @@ async fn ask(
         .find(|node| node.address.as_ref() == Some(address));
     let kept = match known {
         Some(node) => {
-            let asked = node.pipeline(Lane::Shared, OPERATION, &commands);
+            let asked = node.pipeline(Channel::Shared, OPERATION, &commands);
             timeout(ANSWER, asked).await.ok().and_then(Result::ok)
         }
         None => None,

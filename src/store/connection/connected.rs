@@ -6,7 +6,7 @@ use redis::aio::{ConnectionLike, MultiplexedConnection};
 use redis::{Cmd, Pipeline, Value};
 
 use super::cluster::{Redirect, redirect};
-use super::node::{Lane, Node};
+use super::node::{Channel, Node};
 use super::view::Current;
 use super::{Link, first_error, route};
 use crate::store::error::StoreError;
@@ -89,7 +89,7 @@ impl Connected {
     ) -> Result<Vec<Value>, StoreError> {
         let replies = match &mut self.way {
             Way::Shared(current) => {
-                route::pipeline(&self.link, current, Lane::Shared, operation, commands).await
+                route::pipeline(&self.link, current, Channel::Shared, operation, commands).await
             }
             Way::Own(own, node) => {
                 let sent = match own {

@@ -19,7 +19,7 @@ const SLOW_READ: Duration = Duration::from_secs(30);
 
 /// Which of a server's connections a command takes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Lane {
+pub(super) enum Channel {
     /// The one that deliveries share.
     Shared,
     /// One of the pool for slow reads, which nobody's delivery waits for.
@@ -90,18 +90,18 @@ impl Node {
     /// Runs a plain pipeline; errors of single commands are among the replies.
     pub async fn pipeline(
         &self,
-        lane: Lane,
+        channel: Channel,
         operation: &'static str,
         commands: &Pipeline,
     ) -> Result<Vec<Value>, StoreError> {
-        let sent = match lane {
-            Lane::Shared => {
+        let sent = match channel {
+            Channel::Shared => {
                 let mut connection = self.connection.clone();
                 connection
                     .req_packed_commands(commands, 0, commands.len())
                     .await
             }
-            Lane::Slow => {
+            Channel::Slow => {
                 let mut connection = self
                     .reads
                     .get()

@@ -6,7 +6,7 @@ use futures_util::future::join_all;
 use redis::{Pipeline, Value};
 
 use super::info::ServerFacts;
-use super::node::{Lane, Node};
+use super::node::{Channel, Node};
 use super::{Link, first_error, route};
 use crate::store::error::StoreError;
 
@@ -88,7 +88,7 @@ impl Link {
         commands: &Pipeline,
     ) -> Result<Vec<Value>, StoreError> {
         let mut current = self.current(operation)?;
-        route::pipeline(self, &mut current, Lane::Slow, operation, commands)
+        route::pipeline(self, &mut current, Channel::Slow, operation, commands)
             .await
             .inspect_err(|_| self.inner.metrics.redis_error(operation))
     }
@@ -115,7 +115,7 @@ impl Master {
         operation: &'static str,
         commands: &Pipeline,
     ) -> Result<Vec<Value>, StoreError> {
-        let replies = self.node.pipeline(Lane::Slow, operation, commands).await;
+        let replies = self.node.pipeline(Channel::Slow, operation, commands).await;
         let replies = replies.inspect_err(|_| self.link.inner.metrics.redis_error(operation))?;
         self.link.checked(operation, replies)
     }

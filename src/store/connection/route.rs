@@ -13,7 +13,7 @@ use redis::{Cmd, Pipeline, RedisError, Value};
 use super::Link;
 use super::client::at;
 use super::cluster::{Redirect, redirect};
-use super::node::{Lane, Node};
+use super::node::{Channel, Node};
 use super::slots::slot_of_command;
 use super::view::Current;
 use crate::store::error::{Refusal, StoreError};
@@ -35,7 +35,7 @@ struct Sending<'a> {
 pub(super) async fn pipeline(
     link: &Link,
     current: &mut Arc<Current>,
-    lane: Lane,
+    channel: Channel,
     operation: &'static str,
     commands: &Pipeline,
 ) -> Result<Vec<Value>, StoreError> {
@@ -52,7 +52,7 @@ pub(super) async fn pipeline(
     if places.iter().all(|place| *place == first) {
         // The usual case: all of it goes to one node as it is.
         let node = node(current, first)?;
-        replies = node.pipeline(lane, operation, commands).await?;
+        replies = node.pipeline(channel, operation, commands).await?;
         if current.slots.is_none() {
             return Ok(replies);
         }
@@ -76,7 +76,7 @@ pub(super) async fn pipeline(
         if sending.is_empty() {
             break;
         }
-        let refused = send(current, lane, operation, &sending, &mut replies).await?;
+        let refused = send(current, channel, operation, &sending, &mut replies).await?;
         follow(link, current, commands, refused, &mut sending).await?;
     }
     Ok(replies)
@@ -103,7 +103,7 @@ fn refused(replies: &[Value], node: &Node) -> Vec<(usize, Redirect)> {
 /// elsewhere.
 async fn send(
     current: &Current,
-    lane: Lane,
+    channel: Channel,
     operation: &'static str,
     sending: &[(usize, Sending<'_>)],
     replies: &mut [Value],
@@ -119,7 +119,7 @@ async fn send(
     }
     let answers = join_all(parts.iter().map(|(place, (pipeline, _))| async {
         node(current, *place)?
-            .pipeline(lane, operation, pipeline)
+            .pipeline(channel, operation, pipeline)
             .await
     }))
     .await;

@@ -6,16 +6,19 @@ use super::{LaneKeys, PAUSED_DUE_MS, Parked, Storing, Work, Written};
 use crate::delivery::Tries;
 use crate::event::EntryId;
 use crate::store::error::StoreError;
+use crate::store::scripts::{Call, Script};
 use crate::store::{Store, codec, scripts, value};
 
 fn written(reply: &Value, shard: u16) -> Result<Written, StoreError> {
-    match reply {
-        Value::SimpleString(word) if word == "FENCED" => Err(StoreError::Fenced { shard }),
-        Value::BulkString(word) if word == b"FENCED" => Err(StoreError::Fenced { shard }),
-        Value::SimpleString(word) if word == "FULL" => Err(StoreError::QueueFull),
-        Value::BulkString(word) if word == b"FULL" => Err(StoreError::QueueFull),
-        Value::SimpleString(word) if word == "GONE" => Ok(Written::Gone),
-        Value::BulkString(word) if word == b"GONE" => Ok(Written::Gone),
+    let word = match reply {
+        Value::SimpleString(word) => word.as_bytes(),
+        Value::BulkString(word) => word,
+        _ => return Ok(Written::Done),
+    };
+    match word {
+        b"FENCED" => Err(StoreError::Fenced { shard }),
+        b"FULL" => Err(StoreError::QueueFull),
+        b"GONE" => Ok(Written::Gone),
         _ => Ok(Written::Done),
     }
 }
@@ -35,12 +38,8 @@ impl Store {
         generation: u64,
     ) -> Result<Vec<EntryId>, StoreError> {
         let (shard, uid) = (lane.shard, &lane.uid);
-        let mut call = scripts::STORE
-            .call()
-            .key(self.keys().owner(shard))
-            .key(self.keys().queue(shard, uid))
-            .key(self.keys().retry(shard, uid))
-            .key(self.keys().tries(shard, uid))
+        let mut call = self
+            .call_for(&scripts::STORE, lane)
             .key(self.keys().due(shard))
             .arg(lane.owner.as_bytes())
             .arg(uid.as_bytes())
@@ -135,12 +134,8 @@ impl Store {
         generation: u64,
     ) -> Result<Option<u64>, StoreError> {
         let (shard, uid) = (lane.shard, &lane.uid);
-        let reply = scripts::PARK
-            .call()
-            .key(self.keys().owner(shard))
-            .key(self.keys().queue(shard, uid))
-            .key(self.keys().retry(shard, uid))
-            .key(self.keys().tries(shard, uid))
+        let reply = self
+            .call_for(&scripts::PARK, lane)
             .key(self.keys().lane(shard, uid))
             .key(self.keys().due(shard))
             .arg(lane.owner.as_bytes())
@@ -199,12 +194,8 @@ impl Store {
         generation: u64,
     ) -> Result<Written, StoreError> {
         let (shard, uid) = (lane.shard, &lane.uid);
-        let reply = scripts::SCHEDULE
-            .call()
-            .key(self.keys().owner(shard))
-            .key(self.keys().queue(shard, uid))
-            .key(self.keys().retry(shard, uid))
-            .key(self.keys().tries(shard, uid))
+        let reply = self
+            .call_for(&scripts::SCHEDULE, lane)
             .key(self.keys().due(shard))
             .arg(lane.owner.as_bytes())
             .arg(uid.as_bytes())
@@ -214,5 +205,16 @@ impl Store {
             .run(&mut self.link().connection_of(generation)?)
             .await?;
         written(&reply, shard)
+    }
+
+    /// A call with the keys that every script of a lane begins with.
+    fn call_for(&self, script: &'static Script, lane: &LaneKeys) -> Call {
+        let (keys, shard, uid) = (self.keys(), lane.shard, &lane.uid);
+        script
+            .call()
+            .key(keys.owner(shard))
+            .key(keys.queue(shard, uid))
+            .key(keys.retry(shard, uid))
+            .key(keys.tries(shard, uid))
     }
 }
