@@ -10,6 +10,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
 use crate::dispatch::Dispatch;
 use crate::logging::StateLog;
@@ -38,6 +39,8 @@ pub(super) struct Keeper<'a> {
     releasing: HashSet<u16>,
     /// Readings of what was claimed.
     adoptions: JoinSet<()>,
+    /// Cancelled once no source is read any more.
+    read_out: CancellationToken,
 }
 
 struct Released {
@@ -69,10 +72,17 @@ impl<'a> Keeper<'a> {
             releases: JoinSet::new(),
             releasing: HashSet::new(),
             adoptions: JoinSet::new(),
+            read_out: CancellationToken::new(),
         }
     }
 
-    /// Beats and moves shards until the era is over, or, once this daemon is leaving, until nothing is left to release.
+    /// To be cancelled once no source is read any more; the era is to be called then.
+    pub fn read_out(&self) -> CancellationToken {
+        self.read_out.clone()
+    }
+
+    /// Beats and moves shards until the era is over, or, once this daemon is leaving, until nothing is left to release:
+    /// while a reader still settles what it handed out, others must not take this daemon for dead.
     pub async fn run(&mut self) {
         let state = StateLog::new("the beat");
         let mut generation = self.store.link().watch();
@@ -127,7 +137,9 @@ impl<'a> Keeper<'a> {
     }
 
     fn is_done(&self) -> bool {
-        self.releases.is_empty() && self.era.owned_shards().is_empty()
+        self.read_out.is_cancelled()
+            && self.releases.is_empty()
+            && self.era.owned_shards().is_empty()
     }
 
     async fn beat(&mut self) -> Result<(), StoreError> {

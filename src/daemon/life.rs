@@ -297,6 +297,7 @@ impl Life {
             live,
             &self.settings,
         );
+        let read_out = keeper.read_out();
         let mut stopped = false;
         tokio::select! {
             () = keeper.run() => {}
@@ -319,7 +320,11 @@ impl Life {
             let deadline = tokio::time::Instant::now() + self.settings.shutdown.grace;
             let finished = tokio::time::timeout_at(deadline, async {
                 // What a source has handed out and a lane no longer takes goes to its queue.
-                tokio::join!(keeper.run(), async { drop((&mut reading).await) })
+                tokio::join!(keeper.run(), async {
+                    drop((&mut reading).await);
+                    read_out.cancel();
+                    era.call();
+                })
             })
             .await
             .is_ok();
