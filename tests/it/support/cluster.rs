@@ -1,5 +1,7 @@
 //! A cluster of six: three masters, each with a replica.
 
+use std::time::Duration;
+
 use redis::{Cmd, FromRedisValue};
 
 use super::redis::{Options, Redis, free_port};
@@ -11,6 +13,8 @@ const MASTERS: usize = 3;
 /// machine on which much else runs.
 const NODE_TIMEOUT: u64 = 2_000;
 const SLOTS: usize = 16_384;
+/// How often a replica is asked to take over: longer than the five seconds after which it gives up.
+const ASK_AGAIN: Duration = Duration::from_secs(6);
 
 /// A cluster. It is killed when it is dropped.
 pub struct Cluster {
@@ -284,15 +288,26 @@ impl Cluster {
         self.well().await;
     }
 
-    /// Has a replica take its master's place, while all are well.
+    /// Has a replica take its master's place, while all are well. It gives up after a few seconds if its master or the others
+    /// were too busy to agree: then it is asked again.
     pub async fn fail_over_to(&self, replica: usize) {
-        self.nodes[replica].run::<()>("CLUSTER FAILOVER").await;
-        until(
+        let node = &self.nodes[replica];
+        let asking = async {
+            let mut again = tokio::time::interval(ASK_AGAIN);
+            loop {
+                again.tick().await;
+                let _ = text(node, "CLUSTER FAILOVER").await;
+            }
+        };
+        let done = until(
             "a replica that is the master",
-            async || text(&self.nodes[replica], "INFO replication").await,
+            async || text(node, "INFO replication").await,
             |info| info.contains("role:master"),
-        )
-        .await;
+        );
+        tokio::select! {
+            () = asking => unreachable!("it asks until it is done"),
+            _ = done => {}
+        }
         self.well().await;
     }
 

@@ -1,6 +1,7 @@
 //! A master, its replica, and three sentinels that watch over them.
 
 use std::process::{Child, Command, Stdio};
+use std::time::Duration;
 
 use tempfile::TempDir;
 
@@ -11,6 +12,8 @@ use super::wait::until;
 pub const MASTER: &str = "events-main";
 /// How many of them there are.
 const SENTINELS: usize = 3;
+/// How often they are asked for a failover that they have not made.
+const ASK_AGAIN: Duration = Duration::from_millis(500);
 
 /// Servers and sentinels. All are killed when this is dropped.
 pub struct Sentinels {
@@ -168,18 +171,24 @@ impl Sentinels {
         self.another_than(old).await
     }
 
-    /// Has the sentinels make another server the master, while all are well.
+    /// Has the sentinels make another server the master, while all are well. They may refuse, or break off what they began,
+    /// shortly after another failover: then they are asked again.
     pub async fn fail_over(&self) -> usize {
         let old = self.master().await;
-        let (port, _) = &self.sentinels[0];
-        until(
-            "sentinels that do it",
-            async || try_ask(*port, &["SENTINEL", "FAILOVER", MASTER]).await,
-            Result::is_ok,
-        )
-        .await
-        .expect("it is fine");
-        self.another_than(old).await
+        let port = self.sentinels[0].0;
+        let asking = async {
+            let mut again = tokio::time::interval(ASK_AGAIN);
+            loop {
+                again.tick().await;
+                if self.master().await == old {
+                    let _ = try_ask(port, &["SENTINEL", "FAILOVER", MASTER]).await;
+                }
+            }
+        };
+        tokio::select! {
+            () = asking => unreachable!("it asks until it is done"),
+            master = self.another_than(old) => master,
+        }
     }
 
     async fn another_than(&self, old: usize) -> usize {
