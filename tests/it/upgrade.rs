@@ -1,5 +1,8 @@
 //! A rolling restart beside a daemon of the next version, which adds to what is stored, and writes forms of its own.
 
+mod beside;
+mod stored;
+
 use serde_json::Value;
 
 use crate::support::pombo::World;
