@@ -134,6 +134,8 @@ const WEBHOOK_TIMESTAMP: HeaderName = HeaderName::from_static("webhook-timestamp
 const WEBHOOK_SIGNATURE: HeaderName = HeaderName::from_static("webhook-signature");
 const USER_AGENT: HeaderValue =
     HeaderValue::from_static(concat!("pombo/", env!("CARGO_PKG_VERSION")));
+/// Most headers of a request that are not the webhook's own.
+const OWN_HEADERS: usize = 12;
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 
 impl Prepared {
@@ -247,33 +249,37 @@ impl Prepared {
     /// The request of the `attempt`th attempt at `event`, signed as of `at_ms` (Unix ms), with the secrets that sign then.
     pub fn request(&self, event: &Event, webhook_id: &str, attempt: u32, at_ms: u64) -> Post {
         let (body, keys, unix_s) = (self.body(event), self.keys_at(at_ms), at_ms / 1_000);
-        let mut headers = self.headers.clone();
+        // Room for all at once: a copy of the webhook's own would have to grow for each of the others.
+        let mut headers = HeaderMap::with_capacity(self.headers.len() + OWN_HEADERS);
+        for (name, value) in &self.headers {
+            headers.insert(name.clone(), value.clone());
+        }
         let content_type = match self.body_mode {
             BodyMode::Envelope => JSON,
             BodyMode::Payload => HeaderValue::try_from(event.content_type.as_str()).unwrap_or(JSON),
         };
         headers.insert(header::CONTENT_TYPE, content_type);
-        insert(&mut headers, X_EVENT_ID, &event.id);
-        insert(&mut headers, X_EVENT_TYPE, &event.event_type);
+        insert(&mut headers, X_EVENT_ID, event.id.as_str());
+        insert(&mut headers, X_EVENT_TYPE, event.event_type.as_str());
         insert(
             &mut headers,
             X_DELIVERY_ID,
-            &delivery_id(webhook_id, &event.stream, event.entry_id),
+            delivery_id(webhook_id, &event.stream, event.entry_id),
         );
         headers.insert(X_DELIVERY_ATTEMPT, HeaderValue::from(attempt));
         insert(
             &mut headers,
             self.signature_header.clone(),
-            &keys.sign(self.scheme, unix_s, &body),
+            keys.sign(self.scheme, unix_s, &body),
         );
         if let Some(previous) = keys.sign_previous(self.scheme, &body) {
-            insert(&mut headers, self.previous_header.clone(), &previous);
+            insert(&mut headers, self.previous_header.clone(), previous);
         }
         if self.standard_webhooks {
-            insert(&mut headers, WEBHOOK_ID, &event.id);
+            insert(&mut headers, WEBHOOK_ID, event.id.as_str());
             headers.insert(WEBHOOK_TIMESTAMP, HeaderValue::from(unix_s));
             if let Some(signature) = keys.sign_standard(&event.id, unix_s, &body) {
-                insert(&mut headers, WEBHOOK_SIGNATURE, &signature);
+                insert(&mut headers, WEBHOOK_SIGNATURE, signature);
             }
         }
         Post {
@@ -285,7 +291,10 @@ impl Prepared {
     }
 }
 
-fn insert(headers: &mut HeaderMap, name: HeaderName, value: &str) {
+fn insert<V>(headers: &mut HeaderMap, name: HeaderName, value: V)
+where
+    HeaderValue: TryFrom<V>,
+{
     // Ids, types and signatures are visible ASCII; what is stored by other hands and is not goes without the header.
     if let Ok(value) = HeaderValue::try_from(value) {
         headers.insert(name, value);
@@ -331,8 +340,8 @@ pub(super) async fn attempt(
         metrics.attempt(forbidden.result.class(), forbidden.duration);
         return forbidden;
     }
-    let request = prepared.request(&event, &webhook_id, number, started_ms);
-    let posted = client.post(request).await;
+    let make = || prepared.request(&event, &webhook_id, number, started_ms);
+    let posted = client.post_made_by(make).await;
     metrics.attempt(posted.result.class(), posted.duration);
     if posted.resent {
         metrics.resends_total.inc();

@@ -57,7 +57,7 @@ const H2_CONNECTION_WINDOW: u32 = 1024 * 1024;
 const H2_RESET_STREAMS: usize = 256;
 
 /// One POST, ready to go: what is signed and sent is exactly this.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Post {
     /// The absolute `http` or `https` URL, without credentials.
     pub uri: Uri,
@@ -93,11 +93,11 @@ impl Post {
         headers
     }
 
-    fn request(&self) -> Request<Full<Bytes>> {
-        let mut request = Request::new(Full::new(self.body.clone()));
+    fn into_request(self) -> Request<Full<Bytes>> {
+        let mut request = Request::new(Full::new(self.body));
         *request.method_mut() = Method::POST;
-        *request.uri_mut() = self.uri.clone();
-        *request.headers_mut() = self.headers.clone();
+        *request.uri_mut() = self.uri;
+        *request.headers_mut() = self.headers;
         request
     }
 }
@@ -205,9 +205,9 @@ impl HttpClient {
             .http2_initial_connection_window_size(H2_CONNECTION_WINDOW)
             .http2_max_concurrent_reset_streams(H2_RESET_STREAMS);
         let fresh = builder.pool_max_idle_per_host(0).build(connector.clone());
-        let idle_per_host = usize::try_from(delivery.max_in_flight).unwrap_or(usize::MAX);
+        // Many webhooks can share a host. The connector bounds what is kept of all hosts together.
         let pooled = builder
-            .pool_max_idle_per_host(idle_per_host.max(1))
+            .pool_max_idle_per_host(delivery.max_in_flight_total.max(1))
             .build(connector);
         Ok(Self {
             pooled,
@@ -223,11 +223,19 @@ impl HttpClient {
     /// reused connection before any answer is sent once more, at once, over a new connection: such a connection was most
     /// likely closed by its idle peer before the request got there. Redirects are answers like any other.
     pub async fn post(&self, post: Post) -> Posted {
+        self.post_made_by(|| post.clone()).await
+    }
+
+    /// [`HttpClient::post`] of what `make` makes, which must be the same each time: it is asked again for the rare request
+    /// that is sent a second time, so that no other has to be copied.
+    pub async fn post_made_by(&self, make: impl Fn() -> Post) -> Posted {
         let started = Instant::now();
-        let mut deadline = pin!(sleep_until(started + post.timeout));
+        let post = make();
+        let (uri, timeout) = (post.uri.clone(), post.timeout);
+        let mut deadline = pin!(sleep_until(started + timeout));
         let mut resent = false;
 
-        let mut request = post.request();
+        let mut request = post.into_request();
         let over = capture_if_tls(&mut request);
         let mut head = tokio::select! {
             biased;
@@ -238,7 +246,7 @@ impl HttpClient {
             && failure::is_lost_on_reused_connection(error, started)
         {
             resent = true;
-            let request = post.request();
+            let request = make().into_request();
             head = tokio::select! {
                 biased;
                 head = self.fresh.request(request) => Some(head),
@@ -256,10 +264,13 @@ impl HttpClient {
                 (self.read_answer(response, deadline).await, phases)
             }
             Some(Err(error)) => (
-                failure::explain(&error, &post.uri),
+                failure::explain(&error, &uri),
                 failure::phases(&error, started),
             ),
-            None => (failure::timed_out(&post), leave_stalled(over, started)),
+            None => (
+                failure::timed_out(&uri, timeout),
+                leave_stalled(over, started),
+            ),
         };
         Posted {
             result,

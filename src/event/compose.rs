@@ -52,12 +52,12 @@ impl Composed {
     ///
     /// What keeps Pombo from reading it; nothing once [`compose`] has returned it.
     pub fn event(&self, entry_id: EntryId) -> Result<Event, Rejection> {
-        let fields = self
+        let fields: Vec<(Bytes, Bytes)> = self
             .fields
             .iter()
             .map(|(name, value)| (Bytes::from(name.clone()), Bytes::from(value.clone())))
             .collect();
-        self.layout.read(&self.stream, entry_id, fields)
+        self.layout.read(&self.stream, entry_id, &fields)
     }
 }
 

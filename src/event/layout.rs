@@ -100,16 +100,16 @@ impl Layout {
         &self,
         stream: &Arc<str>,
         entry_id: EntryId,
-        fields: Vec<(Bytes, Bytes)>,
+        fields: &[(Bytes, Bytes)],
     ) -> Result<Event, Rejection> {
         let found = match self.format {
-            Format::Fields => fields::find(&self.names, &fields)?,
+            Format::Fields => fields::find(&self.names, fields)?,
             Format::Json => {
-                let envelope = self.envelope(&fields)?;
+                let envelope = self.envelope(fields)?;
                 json_parts(&self.names, envelope)?
             }
             Format::CloudEvents => {
-                let envelope = self.envelope(&fields)?;
+                let envelope = self.envelope(fields)?;
                 cloudevents::find(&self.tenant_attribute, envelope, self.max_payload_bytes)?
             }
         };

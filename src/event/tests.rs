@@ -43,7 +43,7 @@ fn source(format: Format) -> SourceSettings {
 }
 
 fn read(source: &SourceSettings, fields: &[(&str, &[u8])]) -> Result<Event, Rejection> {
-    let fields = fields
+    let fields: Vec<(Bytes, Bytes)> = fields
         .iter()
         .map(|(name, value)| {
             (
@@ -52,7 +52,7 @@ fn read(source: &SourceSettings, fields: &[(&str, &[u8])]) -> Result<Event, Reje
             )
         })
         .collect();
-    Layout::new(source, LIMIT).read(&"events".into(), ENTRY, fields)
+    Layout::new(source, LIMIT).read(&"events".into(), ENTRY, &fields)
 }
 
 fn reason(source: &SourceSettings, fields: &[(&str, &[u8])]) -> RejectReason {
@@ -297,7 +297,7 @@ proptest! {
         );
         let bytes = Bytes::from(payload.clone());
         let fields = vec![(Bytes::from_static(b"payload"), bytes.clone())];
-        let event = Layout::new(&settings, LIMIT).read(&"s".into(), ENTRY, fields).unwrap();
+        let event = Layout::new(&settings, LIMIT).read(&"s".into(), ENTRY, &fields).unwrap();
         prop_assert_eq!(&event.payload, &payload);
         prop_assert_eq!(event.payload.as_ptr(), bytes.as_ptr());
     }

@@ -32,7 +32,7 @@ impl Reader {
                 .iter()
                 .map(|(name, value)| name.len() + value.len())
                 .sum::<usize>();
-            match self.parts.layout.read(&self.name, id, fields.clone()) {
+            match self.parts.layout.read(&self.name, id, &fields) {
                 Ok(event) => match self.parts.fanout.deliver(event, share).await {
                     0 => self.parts.metrics.unmatched.inc(),
                     _ => self.parts.metrics.routed.inc(),

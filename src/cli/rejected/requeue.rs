@@ -155,7 +155,7 @@ impl<'a> Requeue<'a> {
             ms: self.clock.unix_ms(),
             seq: 0,
         };
-        if let Err(rejection) = home.layout.read(&stream, as_if, entry.fields.clone()) {
+        if let Err(rejection) = home.layout.read(&stream, as_if, &entry.fields) {
             let why = format!("{} ({})", rejection.reason, home.source.name);
             *self.done.again.entry(why).or_default() += 1;
         }

@@ -16,7 +16,6 @@ use crate::delivery::Phases;
 use crate::outcome::{AttemptResult, FailureKind};
 use crate::target::Refusal;
 
-use super::Post;
 use super::connector::Target;
 use super::transport::Usage;
 
@@ -135,9 +134,9 @@ pub(super) fn explain(error: &ClientError, uri: &Uri) -> AttemptResult {
 }
 
 /// A request whose deadline passed before the head of an answer had come.
-pub(super) fn timed_out(post: &Post) -> AttemptResult {
-    let within = humantime::format_duration(post.timeout);
-    let detail = match Target::of(&post.uri) {
+pub(super) fn timed_out(uri: &Uri, timeout: Duration) -> AttemptResult {
+    let within = humantime::format_duration(timeout);
+    let detail = match Target::of(uri) {
         Ok(target) => format!("no answer from {target} within {within}"),
         Err(_) => format!("no answer within {within}"),
     };

@@ -169,7 +169,7 @@ proptest! {
         let envelope = format!(r#"{start}{payload}{before},"more":{after}}}"#);
         let bytes = Bytes::from(envelope);
         let fields = vec![(Bytes::from_static(b"data"), bytes.clone())];
-        let event = Layout::new(&source(Format::Json), 1 << 20).read(&"s".into(), ENTRY, fields).unwrap();
+        let event = Layout::new(&source(Format::Json), 1 << 20).read(&"s".into(), ENTRY, &fields).unwrap();
         prop_assert_eq!(&event.payload, &payload);
         prop_assert_eq!(event.payload.as_ptr(), bytes[start.len()..].as_ptr());
     }

@@ -73,12 +73,12 @@ pointers = { type = "/meta/type", tenant = "/meta/tenant", payload = "/data" }
     place.run_with(&command, b"[1,  2]\n").ok();
     let (_, fields) = entries(&place, "json:7").remove(0);
     let settings = place.settings();
-    let fields = fields
+    let fields: Vec<(Bytes, Bytes)> = fields
         .into_iter()
         .map(|(name, value)| (Bytes::from(name), Bytes::from(value)))
         .collect();
     let event = Layout::new(&settings.sources[1], 1 << 20)
-        .read(&"json:7".into(), EntryId { ms: 1, seq: 0 }, fields)
+        .read(&"json:7".into(), EntryId { ms: 1, seq: 0 }, &fields)
         .unwrap();
     assert_eq!(
         (event.event_type.as_str(), event.id.as_str()),
