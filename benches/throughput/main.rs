@@ -14,6 +14,7 @@ mod raw;
 mod receiver;
 mod report;
 mod scenarios;
+mod special;
 mod usage;
 mod world;
 
@@ -33,7 +34,7 @@ fn main() -> ExitCode {
         // One thread, as most receivers of one webhook: and the machine's other core is left to the others.
         Role::Receiver => block_on(
             tokio::runtime::Builder::new_current_thread(),
-            receiver::run(),
+            receiver::run(options.tls.as_deref()),
         ),
         Role::Raw => block_on(
             tokio::runtime::Builder::new_multi_thread(),

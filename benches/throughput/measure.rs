@@ -8,9 +8,9 @@ use tokio::time::Instant;
 
 use crate::options::{Options, RawWork};
 use crate::report::{self, Figures, Measured};
-use crate::scenarios::{self, Pace, Scenario};
-use crate::usage;
+use crate::scenarios::{self, How, Pace, Scenario};
 use crate::world::{World, raw_rate};
+use crate::{special, usage};
 
 pub async fn run(options: Options) -> ExitCode {
     let all = scenarios::all();
@@ -64,12 +64,23 @@ pub async fn run(options: Options) -> ExitCode {
 }
 
 async fn measure(scenario: &Scenario, title: &str) -> Figures {
+    match scenario.how {
+        How::Deliver => deliver(scenario, title).await,
+        How::Idle => special::idle(scenario, title).await,
+        How::Backlog => special::backlog(scenario, title).await,
+        How::Restart => special::restart(scenario, title).await,
+    }
+}
+
+async fn deliver(scenario: &Scenario, title: &str) -> Figures {
     progress(&format!("{title}: the bare client"));
     let raw = RawWork {
         url: String::new(),
-        requests: scenario.deliveries(),
+        requests: scenario.deliveries_of(0, scenario.events).max(10_000),
         concurrency: scenario.concurrency(),
         payload: scenario.payload,
+        tls: scenario.tls,
+        ca: None,
     };
     let raw_rate = match scenario.pace {
         Pace::Flood => raw_rate(&raw),
@@ -80,26 +91,34 @@ async fn measure(scenario: &Scenario, title: &str) -> Figures {
     // Connections, caches and the allocator's first pages are not what is measured.
     let warm_up = scenario.groups_once();
     world.add(scenario, 0, warm_up).await;
-    let warm = world.settled(warm_up * scenario.fanout, |_| {}).await;
+    let warm = scenario.deliveries_of(0, warm_up);
+    let warm = world.settled(warm, |_| {}).await;
     world.reset().await;
     let daemons: Vec<u32> = world.daemons.iter().map(|daemon| daemon.0.id()).collect();
     let (redis, receiver) = (world.redis.0.id(), world.receiver.0.id());
     let queued_before = world.sum("pombo_fanout_queued_total ").await;
     let cpu = |pids: &[u32]| pids.iter().map(|pid| usage::cpu(*pid)).sum::<Duration>();
     let before = (cpu(&daemons), cpu(&[redis]), cpu(&[receiver]));
+    let beside = scenario.api_requests;
+    let api = (beside > 0).then(|| tokio::spawn(special::ask_api(world.api_port, beside)));
     let started = Instant::now();
     let (from, to) = (warm_up, warm_up + scenario.events);
     match scenario.pace {
         Pace::Flood => world.add(scenario, from, to).await,
         Pace::Steady(rate) => steadily(&mut world, scenario, from, to, rate).await,
     }
-    let wanted = scenario.deliveries();
+    let wanted = scenario.deliveries_of(from, to);
     let settled = world
         .settled(wanted, |done| {
             progress(&format!("{title}: {done} of {wanted}"))
         })
         .await;
     let took = started.elapsed();
+    let mut extra = vec![("seconds", took.as_secs_f64())];
+    if let Some(api) = api {
+        api.abort();
+        extra.push(("API requests answered", special::answered(&world).await));
+    }
     let counts = world.counts().await;
     let each = |spent: Duration| spent.as_micros() as f64 / wanted as f64;
     let queued = world.sum("pombo_fanout_queued_total ").await - queued_before;
@@ -121,13 +140,17 @@ async fn measure(scenario: &Scenario, title: &str) -> Figures {
         } else {
             wanted.saturating_sub(counts.received - counts.duplicates)
         },
+        extra,
     }
 }
 
 impl Scenario {
     /// As many events as it takes until every webhook had a few.
     fn groups_once(&self) -> u64 {
-        (self.webhooks / self.fanout).max(1) * 10
+        match self.webhooks / self.fanout {
+            0 | 1 => 3,
+            groups => groups * 10,
+        }
     }
 }
 
@@ -147,7 +170,7 @@ async fn steadily(world: &mut World, scenario: &Scenario, from: u64, to: u64, ra
     }
 }
 
-fn progress(text: &str) {
+pub fn progress(text: &str) {
     eprint!("\r\x1b[K{text}");
     let _ = std::io::stderr().flush();
 }

@@ -1,5 +1,7 @@
 //! The command line.
 
+use std::path::PathBuf;
+
 /// What this process is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
@@ -18,6 +20,10 @@ pub struct RawWork {
     pub requests: u64,
     pub concurrency: usize,
     pub payload: usize,
+    /// Whether the receiver is to speak TLS.
+    pub tls: bool,
+    /// A root certificate to trust.
+    pub ca: Option<PathBuf>,
 }
 
 #[derive(Clone, Debug)]
@@ -29,6 +35,8 @@ pub struct Options {
     pub list: bool,
     pub runs: usize,
     pub scenarios: Vec<String>,
+    /// Where the receiver's certificate is; without it, it speaks HTTP.
+    pub tls: Option<PathBuf>,
 }
 
 impl Options {
@@ -41,6 +49,7 @@ impl Options {
             list: false,
             runs: 3,
             scenarios: Vec::new(),
+            tls: None,
         };
         let mut arguments = arguments;
         while let Some(argument) = arguments.next() {
@@ -65,6 +74,8 @@ impl Options {
                 "--url" => options.raw.url = value("a URL")?,
                 "--requests" => options.raw.requests = number(&value("a number")?)? as u64,
                 "--concurrency" => options.raw.concurrency = number(&value("a number")?)?,
+                "--ca" => options.raw.ca = Some(value("a file")?.into()),
+                "--tls" => options.tls = Some(value("a folder")?.into()),
                 "--payload" => options.raw.payload = number(&value("a number")?)?,
                 "--help" | "-h" => {
                     return Err(

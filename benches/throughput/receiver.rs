@@ -4,8 +4,10 @@ use std::cell::RefCell;
 use std::collections::HashSet;
 use std::convert::Infallible;
 use std::hash::{BuildHasher as _, RandomState};
+use std::path::Path;
 use std::process::ExitCode;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
@@ -15,8 +17,14 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use serde::{Deserialize, Serialize};
 use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio_rustls::TlsAcceptor;
+
+use crate::world::{CERTIFICATE, KEY};
 
 /// Under which payloads say when they were added (Unix µs, 16 digits).
 pub const STAMP: &str = "{\"at\":";
@@ -28,6 +36,8 @@ const BUCKETS: usize = 400;
 pub struct Counts {
     pub received: u64,
     pub duplicates: u64,
+    /// Of those received, the ones that had waited at the gate; their latencies are not counted.
+    pub gated: u64,
     /// For each bound of [`bound_us`], how many arrived within it and not within the one before.
     pub latencies: Vec<u64>,
     /// The longest (µs).
@@ -67,6 +77,8 @@ impl Counts {
 
 struct Shared {
     counts: Counts,
+    /// Whether `/gate` answers; until then, those who ask there wait.
+    open: watch::Sender<bool>,
     seen: HashSet<u64>,
     hasher: RandomState,
 }
@@ -76,12 +88,30 @@ pub fn now_us() -> u64 {
     u64::try_from(since.unwrap_or_default().as_micros()).unwrap_or(u64::MAX)
 }
 
-pub async fn run() -> ExitCode {
+fn acceptor(directory: &Path) -> TlsAcceptor {
+    let certificate = CertificateDer::from_pem_file(directory.join(CERTIFICATE));
+    let key = PrivateKeyDer::from_pem_file(directory.join(KEY));
+    let ring = Arc::new(rustls::crypto::ring::default_provider());
+    let config = rustls::ServerConfig::builder_with_provider(ring)
+        .with_safe_default_protocol_versions()
+        .expect("the default versions")
+        .with_no_client_auth()
+        .with_single_cert(
+            vec![certificate.expect("a certificate")],
+            key.expect("a key"),
+        );
+    TlsAcceptor::from(Arc::new(config.expect("a certificate with its key")))
+}
+
+/// Serves over TLS with the certificate in `tls`, if there is one.
+pub async fn run(tls: Option<&Path>) -> ExitCode {
+    let acceptor = tls.map(acceptor);
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let port = listener.local_addr().expect("an address").port();
     println!("{port}");
     let shared = Rc::new(RefCell::new(Shared {
         counts: Counts::new(),
+        open: watch::Sender::new(false),
         seen: HashSet::new(),
         hasher: RandomState::new(),
     }));
@@ -94,12 +124,19 @@ pub async fn run() -> ExitCode {
                     continue;
                 };
                 let _ = stream.set_nodelay(true);
-                let shared = shared.clone();
+                let (shared, acceptor) = (shared.clone(), acceptor.clone());
                 tokio::task::spawn_local(async move {
                     let service = service_fn(|request| answer(shared.clone(), request));
-                    let connection =
-                        http1::Builder::new().serve_connection(TokioIo::new(stream), service);
-                    let _ = connection.await;
+                    let http = http1::Builder::new();
+                    let _ = match acceptor {
+                        None => http.serve_connection(TokioIo::new(stream), service).await,
+                        Some(acceptor) => {
+                            let Ok(stream) = acceptor.accept(stream).await else {
+                                return;
+                            };
+                            http.serve_connection(TokioIo::new(stream), service).await
+                        }
+                    };
                 });
             }
         })
@@ -121,9 +158,16 @@ async fn answer(
             shared.counts = Counts::new();
             shared.seen = HashSet::new();
         }
+        "/__open" => {
+            shared.borrow().open.send_replace(true);
+        }
         // A subscriber that never answers.
         "/dead" => std::future::pending().await,
-        _ => {
+        path => {
+            if path == "/gate" {
+                let mut open = shared.borrow().open.subscribe();
+                let _ = open.wait_for(|open| *open).await;
+            }
             let body = body.collect().await.map(|body| body.to_bytes());
             let id = parts.headers.get("x-delivery-id");
             let mut shared = shared.borrow_mut();
@@ -131,7 +175,8 @@ async fn answer(
             if !shared.seen.insert(hash) {
                 shared.counts.duplicates += 1;
             }
-            shared.counts.note(&body.unwrap_or_default());
+            let gated = parts.uri.path() == "/gate";
+            shared.counts.note(&body.unwrap_or_default(), gated);
         }
     }
     let mut response = Response::new(Full::default());
@@ -140,13 +185,17 @@ async fn answer(
 }
 
 impl Counts {
-    fn note(&mut self, body: &[u8]) {
+    fn note(&mut self, body: &[u8], gated: bool) {
         let now = now_us();
         if self.received == 0 {
             self.first_us = now;
         }
         self.received += 1;
         self.last_us = now;
+        if gated {
+            self.gated += 1;
+            return;
+        }
         // The whole event, or an envelope around it.
         let found = body
             .windows(STAMP.len())

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
-use crate::scenarios::{Pace, Scenario};
+use crate::scenarios::{How, Pace, Scenario};
 
 /// The figures that were accepted last, as ratios.
 const ACCEPTED: &str = concat!(
@@ -32,6 +32,8 @@ pub struct Figures {
     pub longest_ms: f64,
     pub duplicates: u64,
     pub lost: u64,
+    /// What else there is to say, by name.
+    pub extra: Vec<(&'static str, f64)>,
 }
 
 impl Figures {
@@ -65,7 +67,10 @@ pub fn print(all: &[Measured]) {
         "| scenario | deliveries/s (min to max) | of the bare client | daemon, Redis, receiver µs | daemon MB | through queues | p50, p99, p99.9, max ms | twice | lost |"
     );
     println!("| --- | --- | --- | --- | --- | --- | --- | --- | --- |");
-    for measured in all {
+    for measured in all
+        .iter()
+        .filter(|measured| measured.scenario.how == How::Deliver)
+    {
         let median = |figure: fn(&Figures) -> f64| spread(measured, figure).1;
         let (low, rate, high) = spread(measured, |figures| figures.per_second);
         let ratio = match measured.scenario.pace {
@@ -87,6 +92,15 @@ pub fn print(all: &[Measured]) {
             spread(measured, |figures| figures.duplicates as f64).2,
             spread(measured, |figures| figures.lost as f64).2,
         );
+    }
+    println!();
+    for measured in all {
+        let names = measured.figures.first().map(|figures| &figures.extra);
+        for (index, (name, _)) in names.into_iter().flatten().enumerate() {
+            let (low, median, high) = spread(measured, |figures| figures.extra[index].1);
+            let scenario = measured.scenario.name;
+            println!("{scenario}: {name} {median:.2} ({low:.2} to {high:.2})");
+        }
     }
 }
 
@@ -110,7 +124,13 @@ pub fn write(all: &[Measured]) -> bool {
 }
 
 fn json_of(figures: &Figures) -> Value {
+    let extra: serde_json::Map<String, Value> = figures
+        .extra
+        .iter()
+        .map(|(name, value)| ((*name).to_owned(), json!(value)))
+        .collect();
     json!({
+        "extra": extra,
         "deliveries_per_second": figures.per_second,
         "bare_client_per_second": figures.raw_per_second,
         "ratio": figures.ratio(),

@@ -9,6 +9,19 @@ pub enum Pace {
     Steady(u64),
 }
 
+/// What is done and looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum How {
+    /// Events are added, and delivered.
+    Deliver,
+    /// Nothing happens, to many webhooks.
+    Idle,
+    /// Deliveries wait for a receiver that does not answer, until it does.
+    Backlog,
+    /// The daemon is killed while deliveries wait, and started again.
+    Restart,
+}
+
 #[derive(Clone, Debug)]
 pub struct Scenario {
     pub name: &'static str,
@@ -23,7 +36,15 @@ pub struct Scenario {
     /// Whether the receiver of the first webhook never answers.
     pub dead: bool,
     pub pace: Pace,
+    pub how: How,
+    /// Whether the receiver speaks TLS.
+    pub tls: bool,
+    /// Requests a second to the management API meanwhile.
+    pub api_requests: u64,
 }
+
+/// The type of events that wait at the gate, where others do not.
+pub const GATED: &str = "bench.gated";
 
 const PLAIN: Scenario = Scenario {
     name: "",
@@ -36,6 +57,9 @@ const PLAIN: Scenario = Scenario {
     append_only: false,
     dead: false,
     pace: Pace::Flood,
+    how: How::Deliver,
+    tls: false,
+    api_requests: 0,
 };
 
 pub fn all() -> Vec<Scenario> {
@@ -65,10 +89,57 @@ pub fn all() -> Vec<Scenario> {
             ..PLAIN
         },
         Scenario {
+            name: "ten-thousand",
+            says: "one event for 10,000 webhooks",
+            webhooks: 10_000,
+            fanout: 10_000,
+            events: 1,
+            ..PLAIN
+        },
+        Scenario {
+            name: "dead-neighbour",
+            says: "as hundred, but the receiver of one never answers",
+            dead: true,
+            ..PLAIN
+        },
+        Scenario {
             name: "steady",
             says: "2,000 events a second",
             events: 60_000,
             pace: Pace::Steady(2_000),
+            ..PLAIN
+        },
+        Scenario {
+            name: "idle",
+            says: "100,000 webhooks with nothing to do",
+            webhooks: 100_000,
+            events: 0,
+            how: How::Idle,
+            ..PLAIN
+        },
+        Scenario {
+            name: "backlog",
+            says: "1,000,000 deliveries wait for a receiver that hangs, until it answers; beside it 500 a second for others",
+            events: 1_000_000,
+            how: How::Backlog,
+            ..PLAIN
+        },
+        Scenario {
+            name: "restart",
+            says: "kill -9 while 200,000 deliveries wait",
+            how: How::Restart,
+            ..PLAIN
+        },
+        Scenario {
+            name: "tls",
+            says: "as hundred, over HTTPS",
+            tls: true,
+            ..PLAIN
+        },
+        Scenario {
+            name: "api-beside",
+            says: "as hundred, with 200 requests a second to the management API",
+            api_requests: 200,
             ..PLAIN
         },
         Scenario {
@@ -98,13 +169,26 @@ pub fn all() -> Vec<Scenario> {
             daemons: 2,
             ..PLAIN
         },
+        Scenario {
+            name: "fleet2-trickle",
+            says: "200 events a second, with two daemons: half of them go through their queue",
+            events: 2_000,
+            pace: Pace::Steady(200),
+            daemons: 2,
+            ..PLAIN
+        },
     ]
 }
 
 impl Scenario {
     /// With few events, for a first look.
     pub fn quick(mut self) -> Scenario {
-        self.events /= 10;
+        if self.events > 1 {
+            self.events /= 10;
+        }
+        if self.how == How::Idle {
+            self.webhooks /= 10;
+        }
         self
     }
 
@@ -115,7 +199,20 @@ impl Scenario {
 
     /// What the webhook `number` wants.
     pub fn filter(&self, number: u64) -> String {
-        format!("bench.g{}", number % self.groups())
+        match self.path(number) {
+            "gate" if self.how == How::Backlog => GATED.to_owned(),
+            _ => format!("bench.g{}", number % self.groups()),
+        }
+    }
+
+    /// Where on the receiver the webhook `number` is called.
+    pub fn path(&self, number: u64) -> &'static str {
+        match self.how {
+            How::Restart => "gate",
+            How::Backlog if number == 0 => "gate",
+            _ if self.dead && number == 0 => "dead",
+            _ => "hook",
+        }
     }
 
     /// The type of the event `number`.
@@ -123,8 +220,14 @@ impl Scenario {
         format!("bench.g{}", number % self.groups())
     }
 
-    pub fn deliveries(&self) -> u64 {
-        self.events * self.fanout
+    /// Deliveries of the events from `from` up to `to`, but for those to a receiver that never answers.
+    pub fn deliveries_of(&self, from: u64, to: u64) -> u64 {
+        let to_the_dead = |until: u64| until.div_ceil(self.groups());
+        let dead = match self.dead {
+            true => to_the_dead(to) - to_the_dead(from),
+            false => 0,
+        };
+        (to - from) * self.fanout - dead
     }
 
     /// Requests that the bare client has under way, as many as Pombo may have for the webhooks together, up to what one

@@ -22,6 +22,11 @@ pub fn peak_memory(pid: u32) -> u64 {
     status(pid, "VmHWM:")
 }
 
+/// The resident memory of a process now (bytes).
+pub fn memory(pid: u32) -> u64 {
+    status(pid, "VmRSS:")
+}
+
 fn status(pid: u32, field: &str) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
     let line = status.lines().find_map(|line| line.strip_prefix(field));

@@ -1,11 +1,13 @@
 //! What a run needs: a Redis, a receiver and daemons, all processes of their own, and a way to add events.
 
+use std::ffi::OsStr;
 use std::io::{BufRead as _, BufReader};
 use std::net::TcpListener;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
+use futures_util::StreamExt as _;
 use http_body_util::{BodyExt as _, Empty};
 use hyper_util::client::legacy::Client;
 use hyper_util::rt::TokioExecutor;
@@ -14,6 +16,7 @@ use pombo::metrics::Metrics;
 use pombo::settings::{Secret, Settings};
 use pombo::store::Store;
 use pombo::webhook::{Webhook, WebhookSpec};
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair, KeyUsagePurpose};
 use redis::aio::MultiplexedConnection;
 use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
@@ -24,6 +27,14 @@ use crate::scenarios::Scenario;
 
 /// What everything is signed with.
 pub const SECRET: &str = "whsec_MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=";
+/// The operator's token of the management API.
+pub const OPERATOR: &str = "a-token-for-the-benchmark-alone";
+/// The files of the receiver's certificate, its key, and the authority that it is of.
+pub const CERTIFICATE: &str = "receiver.pem";
+pub const KEY: &str = "receiver.key";
+pub const AUTHORITY: &str = "ca.pem";
+/// Webhooks stored at the same time.
+const PUTS: usize = 64;
 /// Events added with one pipeline.
 const PIPELINE: u64 = 200;
 /// How long anything may take before the run is given up.
@@ -58,6 +69,7 @@ pub struct World {
     redis_port: u16,
     receiver_port: u16,
     metrics_ports: Vec<u16>,
+    pub api_port: u16,
     connection: MultiplexedConnection,
 }
 
@@ -94,7 +106,11 @@ impl World {
                 Err(_) => tokio::time::sleep(Duration::from_millis(10)).await,
             }
         };
-        let (receiver, receiver_port) = start_receiver();
+        let tls = scenario.tls.then(|| directory.path());
+        if let Some(folder) = tls {
+            make_certificates(folder);
+        }
+        let (receiver, receiver_port) = start_receiver(tls);
         let mut world = World {
             directory,
             redis,
@@ -103,6 +119,7 @@ impl World {
             redis_port,
             receiver_port,
             metrics_ports: Vec::new(),
+            api_port: free_port(),
             connection,
         };
         world.make_webhooks(scenario).await;
@@ -115,10 +132,17 @@ impl World {
 
     fn config(&self, number: usize, metrics_port: u16) -> PathBuf {
         let path = self.directory.path().join(format!("pombo{number}.toml"));
+        let authority = self.directory.path().join(AUTHORITY);
+        let ca = match authority.exists() {
+            true => format!("ca_file = {authority:?}\n"),
+            false => String::new(),
+        };
+        let api_port = if number == 0 { self.api_port } else { 0 };
         let text = format!(
             "[instance]\nname = \"bench{number}\"\nlock_file = {:?}\n[redis]\nurl = \"redis://127.0.0.1:{}\"\n\
              [[sources]]\nstream = \"events\"\n[targets]\nallow = [\"127.0.0.0/8\"]\n\
-             [metrics]\nlisten = \"127.0.0.1:{metrics_port}\"\n[api]\nlisten = \"127.0.0.1:0\"\n",
+             {ca}[metrics]\nlisten = \"127.0.0.1:{metrics_port}\"\n\
+             [api]\nlisten = \"127.0.0.1:{api_port}\"\noperator_token = {OPERATOR:?}\n",
             self.directory.path().join(format!("lock{number}")),
             self.redis_port,
         );
@@ -126,7 +150,8 @@ impl World {
         path
     }
 
-    async fn start_daemon(&mut self, number: usize) {
+    /// Starts a daemon and waits until it is ready.
+    pub async fn start_daemon(&mut self, number: usize) {
         let port = free_port();
         let log = std::fs::File::create(self.directory.path().join(format!("log{number}")));
         let child = Command::new(env!("CARGO_BIN_EXE_pombo"))
@@ -174,34 +199,54 @@ impl World {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
         let _ = store.check_boot().await.expect("a Redis that fits");
-        for number in 0..scenario.webhooks {
-            let dead = scenario.dead && number == 0;
-            let path = if dead { "dead" } else { "hook" };
-            let spec: WebhookSpec = serde_json::from_value(serde_json::json!({
-                "id": format!("w{number}"),
-                "name": format!("w{number}"),
-                "url": format!("http://127.0.0.1:{}/{path}", self.receiver_port),
-                "events": [scenario.filter(number)],
-            }))
-            .expect("a webhook");
-            let webhook = Webhook {
-                spec,
-                uid: format!("u{number}"),
-                version: 0,
-                secrets: vec![Secret::new(SECRET)],
-                rotation_ends_ms: None,
-                disabled: None,
-                managed_by: None,
-                created_ms: 1,
-                updated_ms: 1,
-            };
+        let puts = (0..scenario.webhooks).map(async |number| {
+            let webhook = self.webhook(scenario, number);
             store.put_webhook(&webhook).await.expect("a stored webhook");
-        }
+        });
+        futures_util::stream::iter(puts)
+            .buffer_unordered(PUTS)
+            .collect::<()>()
+            .await;
         stop.cancel();
+    }
+
+    fn webhook(&self, scenario: &Scenario, number: u64) -> Webhook {
+        let scheme = if scenario.tls { "https" } else { "http" };
+        let (port, path) = (self.receiver_port, scenario.path(number));
+        let spec: WebhookSpec = serde_json::from_value(serde_json::json!({
+            "id": format!("w{number}"),
+            "name": format!("w{number}"),
+            "url": format!("{scheme}://127.0.0.1:{port}/{path}"),
+            "events": [scenario.filter(number)],
+        }))
+        .expect("a webhook");
+        Webhook {
+            spec,
+            uid: format!("u{number}"),
+            version: 0,
+            secrets: vec![Secret::new(SECRET)],
+            rotation_ends_ms: None,
+            disabled: None,
+            managed_by: None,
+            created_ms: 1,
+            updated_ms: 1,
+        }
     }
 
     /// Adds the events from `from` up to `to`.
     pub async fn add(&mut self, scenario: &Scenario, from: u64, to: u64) {
+        let type_of = |number| scenario.event_type(number);
+        self.add_of(type_of, scenario.payload, from, to).await;
+    }
+
+    /// Adds events of the types that `type_of` says.
+    pub async fn add_of(
+        &mut self,
+        type_of: impl Fn(u64) -> String,
+        bytes: usize,
+        from: u64,
+        to: u64,
+    ) {
         let mut next = from;
         while next < to {
             let end = (next + PIPELINE).min(to);
@@ -214,9 +259,9 @@ impl World {
                     .arg("id")
                     .arg(format!("e{number}"))
                     .arg("type")
-                    .arg(scenario.event_type(number))
+                    .arg(type_of(number))
                     .arg("payload")
-                    .arg(payload(now_us(), scenario.payload))
+                    .arg(payload(now_us(), bytes))
                     .ignore();
             }
             let added: redis::RedisResult<()> = commands.query_async(&mut self.connection).await;
@@ -239,6 +284,30 @@ impl World {
             }
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
+    }
+
+    /// Runs a command on the benchmark's Redis.
+    pub async fn ask<T: redis::FromRedisValue>(&mut self, words: &[&str]) -> T {
+        let mut command = redis::cmd(words[0]);
+        words[1..].iter().for_each(|word| {
+            command.arg(word);
+        });
+        command
+            .query_async(&mut self.connection)
+            .await
+            .expect("a reply")
+    }
+
+    /// Waits until all events are acknowledged: delivered, or queued.
+    pub async fn acknowledged(&mut self) {
+        while !self.is_acknowledged().await {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    /// Has the gate answer.
+    pub async fn open_gate(&self) {
+        let _ = get(self.receiver_port, "/__open").await;
     }
 
     async fn is_acknowledged(&mut self) -> bool {
@@ -280,14 +349,23 @@ impl World {
 
 /// Requests a second of the bare client.
 pub fn raw_rate(work: &RawWork) -> f64 {
-    let (_receiver, port) = start_receiver();
+    let folder = TempDir::with_prefix("pombo-bench-").expect("a directory");
+    let tls = work.tls.then(|| folder.path());
+    if let Some(folder) = tls {
+        make_certificates(folder);
+    }
+    let (_receiver, port) = start_receiver(tls);
+    let scheme = if work.tls { "https" } else { "http" };
+    let ca = folder.path().join(AUTHORITY);
+    let trust = tls.map(|_| [OsStr::new("--ca"), ca.as_os_str()]);
     let output = Command::new(std::env::current_exe().expect("this program"))
         .args([
             "--role",
             "raw",
             "--url",
-            &format!("http://127.0.0.1:{port}/hook"),
+            &format!("{scheme}://127.0.0.1:{port}/hook"),
         ])
+        .args(trust.into_iter().flatten())
         .args(["--requests", &work.requests.to_string()])
         .args(["--concurrency", &work.concurrency.to_string()])
         .args(["--payload", &work.payload.to_string()])
@@ -306,9 +384,30 @@ pub fn raw_rate(work: &RawWork) -> f64 {
     work.requests as f64 / (micros / 1e6)
 }
 
-fn start_receiver() -> (Owned, u16) {
+/// An authority, and a certificate of it for the receiver.
+fn make_certificates(folder: &Path) {
+    let mut params = CertificateParams::default();
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
+    let key = KeyPair::generate().expect("a key");
+    let issuer = CertifiedIssuer::self_signed(params, key).expect("a root certificate");
+    let key = KeyPair::generate().expect("a key");
+    let certificate = CertificateParams::new(["127.0.0.1".to_owned()]).expect("a name");
+    let certificate = certificate.signed_by(&key, &issuer).expect("a certificate");
+    for (name, text) in [
+        (AUTHORITY, issuer.pem()),
+        (CERTIFICATE, certificate.pem()),
+        (KEY, key.serialize_pem()),
+    ] {
+        std::fs::write(folder.join(name), text).expect("a written file");
+    }
+}
+
+fn start_receiver(tls: Option<&Path>) -> (Owned, u16) {
+    let tls = tls.map(|folder| [OsStr::new("--tls"), folder.as_os_str()]);
     let mut child = Command::new(std::env::current_exe().expect("this program"))
         .args(["--role", "receiver"])
+        .args(tls.into_iter().flatten())
         .stdout(Stdio::piped())
         .spawn()
         .expect("the receiver");
