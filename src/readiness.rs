@@ -33,7 +33,7 @@ pub struct Condition {
     pub name: &'static str,
     /// Whether it is met.
     pub met: bool,
-    /// Why it is not met, in plain words and without secrets; none while it is met.
+    /// Why it is not met, or what holds it up although it is met, in plain words and without secrets.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
 }
@@ -59,11 +59,27 @@ impl Readiness {
     ///
     /// Returns whether this was a change.
     pub fn set(&self, name: &'static str, state: Result<(), String>) -> bool {
-        let now = Condition {
+        self.report(Condition {
             name,
             met: state.is_ok(),
             reason: state.err(),
-        };
+        })
+    }
+
+    /// Reports a condition that is met, with what holds it up: the daemon does what it can, and restarting it or sending
+    /// its callers elsewhere would not help.
+    ///
+    /// Returns whether this was a change.
+    pub fn set_held_up(&self, name: &'static str, by: String) -> bool {
+        self.report(Condition {
+            name,
+            met: true,
+            reason: Some(by),
+        })
+    }
+
+    fn report(&self, now: Condition) -> bool {
+        let name = now.name;
         self.conditions.send_if_modified(|conditions| {
             match conditions
                 .iter_mut()
@@ -92,6 +108,7 @@ impl Readiness {
         let conditions = self.conditions.borrow();
         let missing: Vec<String> = conditions
             .iter()
+            .filter(|condition| !condition.met)
             .filter_map(|condition| {
                 Some(format!(
                     "{}: {}",

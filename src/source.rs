@@ -96,6 +96,8 @@ pub struct Parts {
 pub struct StreamState {
     /// Whether it is being read.
     pub reading: bool,
+    /// What halts the reading, as the metric `pombo_source_stopped` has it.
+    pub halted: Option<&'static str>,
     /// Entries not read yet.
     pub lag_entries: u64,
     /// When the oldest of them was added (Unix ms).
@@ -379,6 +381,11 @@ impl Reader {
                 )),
                 Gate::Open => None,
             };
+            let why = halted.as_ref().map(|(reason, _)| *reason);
+            self.parts.progress.send_if_modified(|progress| {
+                let before = std::mem::replace(&mut progress.halted, why);
+                before != why
+            });
             let Some((reason, words)) = halted else {
                 if !self.parts.budget.is_full() {
                     return true;

@@ -55,11 +55,8 @@ fn spread(measured: &Measured, figure: impl Fn(&Figures) -> f64) -> (f64, f64, f
     let mut values: Vec<f64> = measured.figures.iter().map(figure).collect();
     values.sort_by(f64::total_cmp);
     let at = |index: usize| values.get(index).copied().unwrap_or(0.0);
-    (
-        at(0),
-        at(values.len() / 2),
-        at(values.len().saturating_sub(1)),
-    )
+    let last = values.len().saturating_sub(1);
+    (at(0), (at(last / 2) + at(values.len() / 2)) / 2.0, at(last))
 }
 
 pub fn print(all: &[Measured]) {

@@ -394,7 +394,13 @@ async fn watch_sources(
         } else {
             Ok(())
         };
-        readiness.set(readiness::SOURCES, condition);
+        match (condition, now.halted) {
+            (Ok(()), Some(why)) => readiness.set_held_up(
+                readiness::SOURCES,
+                format!("the reading of events is halted for now: {why}"),
+            ),
+            (condition, _) => readiness.set(readiness::SOURCES, condition),
+        };
         tokio::select! {
             _ = era.ended() => return,
             changed = state.changed() => if changed.is_err() { return },

@@ -83,6 +83,8 @@ pub struct SourcesState {
     pub owned: usize,
     /// Of these, those that are being read.
     pub reading: usize,
+    /// What halts the reading of one of them, as the metric `pombo_source_stopped` has it.
+    pub halted: Option<&'static str>,
     /// Configured sources looked at so far.
     pub looked_at: usize,
 }
@@ -345,6 +347,7 @@ impl Sources {
         let mut state = SourcesState {
             owned: readers.all().filter(|reader| !reader.is_leaving()).count(),
             reading: 0,
+            halted: readers.all().find_map(|reader| reader.state.borrow().halted),
             looked_at: discoveries
                 .iter()
                 .filter(|discovery| discovery.looked_at.is_some())

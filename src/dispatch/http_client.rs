@@ -53,6 +53,9 @@ const H2_STREAM_WINDOW: u32 = 64 * 1024;
 /// Bounds what a peer may send on one HTTP/2 connection before it is read, in bytes.
 const H2_CONNECTION_WINDOW: u32 = 1024 * 1024;
 
+/// Idle connections to one host are at most this part of all that are kept.
+const PARTS_OF_KEPT: usize = 4;
+
 /// HTTP/2 streams that were reset lately and are remembered, so that frames still under way for them are no offence.
 const H2_RESET_STREAMS: usize = 256;
 
@@ -205,9 +208,11 @@ impl HttpClient {
             .http2_initial_connection_window_size(H2_CONNECTION_WINDOW)
             .http2_max_concurrent_reset_streams(H2_RESET_STREAMS);
         let fresh = builder.pool_max_idle_per_host(0).build(connector.clone());
-        // Many webhooks can share a host. The connector bounds what is kept of all hosts together.
+        // Many webhooks can share a host, but it must leave others room among the connections that are kept in all.
+        let one_webhook = usize::try_from(delivery.max_in_flight).unwrap_or(usize::MAX);
+        let share = delivery.max_in_flight_total / PARTS_OF_KEPT;
         let pooled = builder
-            .pool_max_idle_per_host(delivery.max_in_flight_total.max(1))
+            .pool_max_idle_per_host(one_webhook.max(share).max(1))
             .build(connector);
         Ok(Self {
             pooled,

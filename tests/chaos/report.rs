@@ -119,8 +119,8 @@ pub fn table() -> Result<String, String> {
         .collect::<Result<Vec<_>, _>>()
         .map_err(|error| format!("{}: {error}", path.display()))?;
     let mut table = String::from(
-        "| fault | runs | times | kill -9 | events | deliveries | duplicates after it | losses |\n\
-         | --- | --- | --- | --- | --- | --- | --- | --- |\n",
+        "| fault | runs | times | kill -9 | events | deliveries | duplicates after it | lost by Redis itself | lost |\n\
+         | --- | --- | --- | --- | --- | --- | --- | --- | --- |\n",
     );
     let mut topologies: Vec<&str> = runs.iter().map(|run| run.topology.as_str()).collect();
     topologies.sort_unstable();
@@ -156,11 +156,12 @@ fn row(table: &mut String, name: &str, runs: &[&Outcome], times: u64, duplicates
     let sum = |pick: fn(&Outcome) -> u64| runs.iter().map(|run| pick(run)).sum::<u64>();
     let _ = writeln!(
         table,
-        "| {name} | {} | {times} | {} | {} | {} | {duplicates} | {} |",
+        "| {name} | {} | {times} | {} | {} | {} | {duplicates} | {} | {} |",
         runs.len(),
         sum(|run| run.kills),
         sum(|run| run.events),
         sum(|run| run.deliveries),
+        sum(|run| run.lost_by_redis),
         sum(|run| run.losses),
     );
 }

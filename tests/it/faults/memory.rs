@@ -87,8 +87,15 @@ async fn reading_halts_at_the_watermark_and_goes_on_below_it() {
             |on| on == 1.0,
         )
         .await;
+    let page = pombo
+        .wait_for_readyz(|page| page.body.contains("halted for now: memory_watermark"))
+        .await;
+    assert_eq!(page.status, 200, "its API can be used: {}", page.body);
     redis.events("e", "many", 10).await;
     let _: () = redis.run("CONFIG SET maxmemory 0").await;
+    pombo
+        .wait_for_readyz(|page| !page.body.contains("halted"))
+        .await;
     ledger.complete(&["w"], "e", 10).await;
     at_rest(&redis).await;
     pombo.stop().await;
