@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use redis::{Cmd, FromRedisValue};
 
-use super::redis::{Options, Redis, free_port};
+use super::redis::{Login, Options, Redis, free_port};
 use super::wait::until;
 
 /// Masters at the beginning; as many replicas.
@@ -147,8 +147,11 @@ impl Cluster {
     /// The settings that lead there: two of the nodes, of which one is a replica.
     pub fn settings(&self) -> String {
         let (master, replica) = (self.nodes[0].tcp_url(), self.nodes[MASTERS + 1].port());
+        let trusted = self.options.tls.as_ref().map_or(String::new(), |files| {
+            format!("\nca_file = {:?}", files.authority)
+        });
         format!(
-            "[redis]\nurl = {master:?}\ntopology = \"cluster\"\nnodes = [\"127.0.0.1:{replica}\"]"
+            "[redis]\nurl = {master:?}\ntopology = \"cluster\"\nnodes = [\"127.0.0.1:{replica}\"]{trusted}"
         )
     }
 
@@ -251,6 +254,17 @@ impl Cluster {
             .arg(key)
             .arg(0)
             .arg(5_000);
+        match self.options.login {
+            None => &mut command,
+            Some(Login {
+                username: None,
+                password,
+            }) => command.arg("AUTH").arg(password),
+            Some(Login {
+                username: Some(name),
+                password,
+            }) => command.arg("AUTH2").arg(name).arg(password),
+        };
         self.nodes[from].query::<String>(&command).await;
     }
 

@@ -1,5 +1,7 @@
 //! A real `redis-server` for one test, with its data in a directory of its own.
 
+mod guards;
+
 use std::net::TcpListener;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
@@ -9,6 +11,9 @@ use redis::{AsyncConnectionConfig, Client, Cmd, FromRedisValue, Pipeline, Value}
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
+pub use guards::Login;
+
+use super::tls::TlsFiles;
 use super::wait::until;
 
 /// How long a test's own command may take.
@@ -28,6 +33,11 @@ pub struct Options {
     pub tcp: bool,
     /// Another program than `redis-server`.
     pub program: Option<PathBuf>,
+    /// Who may use it; else everybody.
+    pub login: Option<Login>,
+    /// Whether its port is one for TLS, and replicas and other nodes are spoken to by TLS too. Clients need a certificate
+    /// unless `arguments` say `--tls-auth-clients no`.
+    pub tls: Option<TlsFiles>,
     /// More arguments, such as `--maxmemory-policy allkeys-lru`.
     pub arguments: Vec<String>,
 }
@@ -104,7 +114,7 @@ impl Redis {
             .arg(self.directory.path())
             .arg("--unixsocket")
             .arg(self.socket())
-            .args(["--port", &self.port.to_string()])
+            .args(self.options.guards(self.port))
             .args(["--bind", "127.0.0.1", "--save", "", "--logfile", "log"]);
         if self.options.append_only {
             command.args(["--appendonly", "yes", "--appendfsync", "always"]);
@@ -150,15 +160,26 @@ impl Redis {
         std::fs::read_to_string(self.directory.path().join("log")).unwrap_or_default()
     }
 
-    /// The URL of its socket.
+    /// The URL of its socket, with its login.
     pub fn url(&self) -> String {
-        format!("unix://{}", self.socket().display())
+        let login = match self.options.login {
+            None => String::new(),
+            Some(Login { username, password }) => {
+                let user = username.map_or(String::new(), |name| format!("user={name}&"));
+                format!("?{user}pass={password}")
+            }
+        };
+        format!("unix://{}{login}", self.socket().display())
     }
 
-    /// The URL of its port; [`Options::tcp`] must be set.
+    /// The URL of its port, with its login; [`Options::tcp`] must be set.
     pub fn tcp_url(&self) -> String {
         assert_ne!(self.port, 0, "this server has no port");
-        format!("redis://127.0.0.1:{}", self.port)
+        let login = self.options.login.map_or(String::new(), |login| {
+            format!("{}:{}@", login.username.unwrap_or_default(), login.password)
+        });
+        let scheme = self.options.scheme();
+        format!("{scheme}://{login}127.0.0.1:{}", self.port)
     }
 
     /// Its port; [`Options::tcp`] must be set.

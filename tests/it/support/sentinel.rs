@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tempfile::TempDir;
 
-use super::redis::{Options, Redis, free_port};
+use super::redis::{Login, Options, Redis, free_port};
 use super::wait::until;
 
 /// What the sentinels call the master.
@@ -15,10 +15,26 @@ const SENTINELS: usize = 3;
 /// How often they are asked for a failover that they have not made.
 const ASK_AGAIN: Duration = Duration::from_millis(500);
 
+/// Who may ask sentinels that are guarded, and may nothing else: what the README says that Pombo needs.
+pub const ASKER: Login = Login {
+    username: Some("asker"),
+    password: "senha-das-sentinelas",
+};
+/// What they say to each other.
+const AMONG_THEM: &str = "entre-nos";
+
+struct Sentinel {
+    port: u16,
+    /// Of its socket, with a login.
+    url: String,
+    child: Child,
+}
+
 /// Servers and sentinels. All are killed when this is dropped.
 pub struct Sentinels {
     directory: TempDir,
-    sentinels: Vec<(u16, Child)>,
+    sentinels: Vec<Sentinel>,
+    options: Options,
     /// The first was the master at the beginning.
     pub servers: Vec<Redis>,
 }
@@ -29,7 +45,8 @@ impl Sentinels {
         Self::start_with(Options::default()).await
     }
 
-    /// Both servers with these options.
+    /// Both servers with these options. With a login the sentinels have one as well, which is [`ASKER`], and with TLS they
+    /// are spoken to by TLS.
     pub async fn start_with(options: Options) -> Sentinels {
         let mut options = Options {
             tcp: true,
@@ -39,7 +56,7 @@ impl Sentinels {
             .arguments
             .extend(["--repl-diskless-sync-delay", "0"].map(str::to_owned));
         let master = Redis::start_with(options.clone()).await;
-        let replica = Redis::start_with(options).await;
+        let replica = Redis::start_with(options.clone()).await;
         let port = master.port();
         replica
             .run::<()>(&format!("REPLICAOF 127.0.0.1 {port}"))
@@ -47,6 +64,7 @@ impl Sentinels {
         let mut started = Sentinels {
             directory: TempDir::with_prefix("pombo-sentinel-").expect("a directory"),
             sentinels: Vec::new(),
+            options,
             servers: vec![master, replica],
         };
         started.in_step().await;
@@ -57,8 +75,8 @@ impl Sentinels {
             "sentinels that know each other and the replica",
             async || {
                 let mut known = Vec::new();
-                for (port, _) in &started.sentinels {
-                    let facts: Vec<String> = ask(*port, &["SENTINEL", "MASTER", MASTER]).await;
+                for Sentinel { url, .. } in &started.sentinels {
+                    let facts: Vec<String> = ask(url, &["SENTINEL", "MASTER", MASTER]).await;
                     let fact = |name: &str| {
                         let at = facts.iter().position(|fact| fact == name);
                         at.and_then(|at| facts.get(at + 1)).cloned()
@@ -81,17 +99,42 @@ impl Sentinels {
         let directory = self.directory.path().join(port.to_string());
         std::fs::create_dir(&directory).expect("a directory");
         let file = directory.join("sentinel.conf");
-        let text = format!(
-            "port {port}\nbind 127.0.0.1\ndir {}\nlogfile log\nsentinel monitor {MASTER} 127.0.0.1 {master} 2\n\
+        let socket = directory.join("socket");
+        let mut text = format!(
+            "bind 127.0.0.1\nunixsocket {}\ndir {}\nlogfile log\n\
+             sentinel monitor {MASTER} 127.0.0.1 {master} 2\n\
              sentinel down-after-milliseconds {MASTER} 1000\nsentinel failover-timeout {MASTER} 6000\n",
+            socket.display(),
             directory.display()
         );
+        match &self.options.tls {
+            None => text += &format!("port {port}\n"),
+            Some(files) => {
+                text += &format!("port 0\ntls-port {port}\ntls-replication yes\n");
+                for (name, file) in files.directives() {
+                    text += &format!("{name} {file}\n");
+                }
+            }
+        }
+        let mut url = format!("unix://{}", socket.display());
+        if let Some(Login { username, password }) = self.options.login {
+            if let Some(name) = username {
+                text += &format!("sentinel auth-user {MASTER} {name}\n");
+            }
+            let (asker, secret) = (ASKER.username.expect("a name"), ASKER.password);
+            text += &format!(
+                "sentinel auth-pass {MASTER} {password}\n\
+                 requirepass {AMONG_THEM}\nsentinel sentinel-pass {AMONG_THEM}\n\
+                 user {asker} on >{secret} -@all +sentinel|master\n"
+            );
+            url += &format!("?pass={AMONG_THEM}");
+        }
         std::fs::write(&file, text).expect("a written file");
         let mut command = Command::new("redis-server");
         command.arg(&file).arg("--sentinel");
         let child = command.stdin(Stdio::null()).stdout(Stdio::null()).spawn();
-        self.sentinels
-            .push((port, child.expect("redis-server is installed and starts")));
+        let child = child.expect("redis-server is installed and starts");
+        self.sentinels.push(Sentinel { port, url, child });
     }
 
     /// The settings that lead there.
@@ -99,11 +142,20 @@ impl Sentinels {
         let addresses: Vec<String> = self
             .sentinels
             .iter()
-            .map(|(port, _)| format!("127.0.0.1:{port}"))
+            .map(|one| format!("127.0.0.1:{}", one.port))
             .collect();
+        let (mut servers, mut sentinels) = (String::new(), String::new());
+        if let Some(files) = &self.options.tls {
+            servers += &format!("ca_file = {:?}\n", files.authority);
+        }
+        if let Some(login) = self.options.login {
+            servers += &keys(login);
+            sentinels += &keys(ASKER);
+        }
+        let scheme = self.options.scheme();
         format!(
-            "[redis]\nurl = \"redis://nobody.invalid\"\ntopology = \"sentinel\"\n\
-             [redis.sentinel]\nmaster = \"{MASTER}\"\naddresses = {addresses:?}"
+            "[redis]\nurl = \"{scheme}://nobody.invalid\"\ntopology = \"sentinel\"\n{servers}\
+             [redis.sentinel]\nmaster = \"{MASTER}\"\naddresses = {addresses:?}\n{sentinels}"
         )
     }
 
@@ -152,8 +204,8 @@ impl Sentinels {
 
     /// The place of the server that the sentinels have for the master.
     pub async fn master(&self) -> usize {
-        for (port, _) in &self.sentinels {
-            let said = ask(*port, &["SENTINEL", "GET-MASTER-ADDR-BY-NAME", MASTER]).await;
+        for Sentinel { url, .. } in &self.sentinels {
+            let said = ask(url, &["SENTINEL", "GET-MASTER-ADDR-BY-NAME", MASTER]).await;
             let found = self.servers.iter().position(|server| {
                 said.get(1).and_then(|port| port.parse().ok()) == Some(server.port())
             });
@@ -175,13 +227,13 @@ impl Sentinels {
     /// shortly after another failover: then they are asked again.
     pub async fn fail_over(&self) -> usize {
         let old = self.master().await;
-        let port = self.sentinels[0].0;
+        let url = &self.sentinels[0].url;
         let asking = async {
             let mut again = tokio::time::interval(ASK_AGAIN);
             loop {
                 again.tick().await;
                 if self.master().await == old {
-                    let _ = try_ask(port, &["SENTINEL", "FAILOVER", MASTER]).await;
+                    let _ = try_ask(url, &["SENTINEL", "FAILOVER", MASTER]).await;
                 }
             }
         };
@@ -211,7 +263,7 @@ impl Sentinels {
 
 impl Drop for Sentinels {
     fn drop(&mut self) {
-        for (_, child) in &mut self.sentinels {
+        for Sentinel { child, .. } in &mut self.sentinels {
             let _ = child.kill();
             let _ = child.wait();
         }
@@ -226,8 +278,14 @@ async fn info(server: &Redis) -> String {
     server.try_query(&command).await.unwrap_or_default()
 }
 
-async fn try_ask(port: u16, words: &[&str]) -> Result<redis::Value, redis::RedisError> {
-    let client = redis::Client::open(format!("redis://127.0.0.1:{port}"))?;
+/// A login as settings have it.
+fn keys(Login { username, password }: Login) -> String {
+    let user = username.map_or(String::new(), |name| format!("username = {name:?}\n"));
+    format!("{user}password = {password:?}\n")
+}
+
+async fn try_ask(url: &str, words: &[&str]) -> Result<redis::Value, redis::RedisError> {
+    let client = redis::Client::open(url)?;
     let mut connection = client.get_multiplexed_async_connection().await?;
     let mut command = redis::cmd(words[0]);
     words[1..].iter().for_each(|word| {
@@ -237,7 +295,7 @@ async fn try_ask(port: u16, words: &[&str]) -> Result<redis::Value, redis::Redis
 }
 
 /// The texts that a sentinel answers; none while it does not.
-async fn ask(port: u16, words: &[&str]) -> Vec<String> {
-    let reply = try_ask(port, words).await.unwrap_or(redis::Value::Nil);
+async fn ask(url: &str, words: &[&str]) -> Vec<String> {
+    let reply = try_ask(url, words).await.unwrap_or(redis::Value::Nil);
     redis::from_redis_value(reply).unwrap_or_default()
 }

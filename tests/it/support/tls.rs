@@ -1,7 +1,6 @@
 //! A certificate authority of the test's own.
 
-use std::io::Write as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rcgen::{
@@ -10,12 +9,33 @@ use rcgen::{
 };
 use rustls::pki_types::PrivatePkcs8KeyDer;
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
-use tempfile::NamedTempFile;
+use tempfile::TempDir;
+
+impl TlsFiles {
+    /// What redis-server and sentinels call them.
+    pub fn directives(&self) -> [(&'static str, &str); 3] {
+        [
+            ("tls-cert-file", &self.certificate),
+            ("tls-key-file", &self.key),
+            ("tls-ca-cert-file", &self.authority),
+        ]
+        .map(|(name, path)| (name, path.to_str().expect("a path in UTF-8")))
+    }
+}
 
 /// An authority that nobody else trusts, made anew for each test.
 pub struct TestCa {
     issuer: CertifiedIssuer<'static, KeyPair>,
-    file: NamedTempFile,
+    directory: TempDir,
+    file: PathBuf,
+}
+
+/// A certificate, its key, and whom to trust, as PEM files that live as long as their authority.
+#[derive(Clone, Debug)]
+pub struct TlsFiles {
+    pub authority: PathBuf,
+    pub certificate: PathBuf,
+    pub key: PathBuf,
 }
 
 impl TestCa {
@@ -28,15 +48,19 @@ impl TestCa {
             .push(DnType::CommonName, "Pombo test authority");
         let key = KeyPair::generate().expect("a key");
         let issuer = CertifiedIssuer::self_signed(params, key).expect("a root certificate");
-        let mut file = NamedTempFile::new().expect("a temporary file");
-        file.write_all(issuer.pem().as_bytes())
-            .expect("a written certificate");
-        Self { issuer, file }
+        let directory = TempDir::with_prefix("pombo-ca-").expect("a directory");
+        let file = directory.path().join("authority.pem");
+        std::fs::write(&file, issuer.pem()).expect("a written certificate");
+        Self {
+            issuer,
+            directory,
+            file,
+        }
     }
 
     /// The root certificate, as PEM.
     pub fn file(&self) -> &Path {
-        self.file.path()
+        &self.file
     }
 
     fn signed(&self, names: &[&str]) -> (Certificate, KeyPair) {
@@ -53,6 +77,21 @@ impl TestCa {
     pub fn issue(&self, names: &[&str]) -> (String, String) {
         let (certificate, key) = self.signed(names);
         (certificate.pem(), key.serialize_pem())
+    }
+
+    /// The same as files, for a program of its own.
+    pub fn files(&self, names: &[&str]) -> TlsFiles {
+        let (certificate, key) = self.issue(names);
+        let write = |name: &str, text: String| {
+            let path = self.directory.path().join(format!("{}{name}", names[0]));
+            std::fs::write(&path, text).expect("a written file");
+            path
+        };
+        TlsFiles {
+            authority: self.file.clone(),
+            certificate: write(".pem", certificate),
+            key: write(".key", key),
+        }
     }
 
     /// The settings of a client that trusts this authority alone.
