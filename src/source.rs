@@ -46,7 +46,7 @@ const LOOK_QUIET: Duration = Duration::from_secs(30);
 const RECONCILE_EVERY: Duration = Duration::from_secs(10);
 /// The pause after an error, at first and at most.
 const AGAIN_FIRST: Duration = Duration::from_millis(50);
-const AGAIN_LONGEST: Duration = Duration::from_secs(2);
+const AGAIN_LONGEST: Duration = Duration::from_secs(1);
 
 /// Why reading of sources is halted, as all readers see it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -147,9 +147,7 @@ impl Reader {
                 Ok(()) => break,
                 Err(error) => error,
             };
-            self.parts
-                .progress
-                .send_modify(|state| state.reading = false);
+            self.not_reading();
             // The daemon's own Redis ends the era; another server only ends the session.
             if self.parts.stream.link().is(self.parts.store.link())
                 && self.parts.era.ends_with(&error)
@@ -165,9 +163,14 @@ impl Reader {
             }
             pause = (pause * 2).min(AGAIN_LONGEST);
         }
-        self.parts
-            .progress
-            .send_modify(|state| state.reading = false);
+        self.not_reading();
+    }
+
+    fn not_reading(&self) {
+        self.parts.progress.send_modify(|state| {
+            state.reading = false;
+            state.halted = None;
+        });
     }
 
     /// One session: with one table, on one server. Returns when reading was stopped and all is settled.
@@ -218,9 +221,7 @@ impl Reader {
                     if self.parts.stream.link().generation() != generation {
                         return Err(StoreError::Replaced);
                     }
-                    self.parts
-                        .progress
-                        .send_modify(|state| state.reading = false);
+                    self.not_reading();
                     let reason = match &error {
                         StoreError::NoGroup => "group_lost",
                         StoreError::Refused { refusal, .. } => refusal.as_str(),

@@ -28,7 +28,7 @@ use crate::store::{Store, StoreError};
 
 /// The pause before an era that could not begin is tried again, at first and at most.
 const AGAIN_FIRST: Duration = Duration::from_millis(50);
-const AGAIN_LONGEST: Duration = Duration::from_secs(2);
+const AGAIN_LONGEST: Duration = Duration::from_secs(1);
 /// Requests of other daemons for sources that may wait; who is not heard asks again.
 const MOST_ASKED: usize = 1_000;
 /// What acknowledging and releasing may take beyond the grace, once the lanes are cut off.

@@ -347,7 +347,9 @@ impl Sources {
         let mut state = SourcesState {
             owned: readers.all().filter(|reader| !reader.is_leaving()).count(),
             reading: 0,
-            halted: readers.all().find_map(|reader| reader.state.borrow().halted),
+            halted: readers
+                .all()
+                .find_map(|reader| reader.state.borrow().halted),
             looked_at: discoveries
                 .iter()
                 .filter(|discovery| discovery.looked_at.is_some())
@@ -358,7 +360,9 @@ impl Sources {
             let (mut lag, mut oldest) = (0, None);
             for reader in readers.all().filter(|reader| reader.source == index) {
                 let stream = *reader.state.borrow();
-                state.reading += usize::from(stream.reading && !reader.is_leaving());
+                // One that is halted would be read.
+                let reading = stream.reading || stream.halted.is_some();
+                state.reading += usize::from(reading && !reader.is_leaving());
                 lag += stream.lag_entries;
                 oldest = [oldest, stream.oldest_unread_ms]
                     .into_iter()

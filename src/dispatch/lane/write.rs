@@ -15,7 +15,7 @@ use crate::store::lane::{Storing, Written};
 
 /// The pause before a write that must succeed is tried again, at first and at most.
 const AGAIN_FIRST: Duration = Duration::from_millis(50);
-const AGAIN_LONGEST: Duration = Duration::from_secs(2);
+const AGAIN_LONGEST: Duration = Duration::from_secs(1);
 
 /// What is said of an attempt that a crash cut off.
 const UNSEEN: &str = "the outcome of the attempt was not seen";

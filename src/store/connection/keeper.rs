@@ -16,7 +16,7 @@ use crate::store::error::StoreError;
 
 /// The first and the longest pause between attempts to connect.
 const RECONNECT_FIRST: Duration = Duration::from_millis(50);
-const RECONNECT_LONGEST: Duration = Duration::from_secs(2);
+const RECONNECT_LONGEST: Duration = Duration::from_secs(1);
 /// How often a sentinel is asked whether the master is still that one.
 const ASK_SENTINEL_EVERY: Duration = Duration::from_secs(2);
 /// How often the slots of a cluster are looked up although nothing told that they moved. What is moved is told by the

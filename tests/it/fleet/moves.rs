@@ -55,7 +55,8 @@ async fn a_third_daemon_takes_its_part_while_events_flow_and_nothing_is_lost_or_
         (0..64).filter(moves).count()
     };
     let one = members(&NAMES[..1]);
-    let from_first = taken_from(&one, "web1", "web2", &two) + taken_from(&two, "web1", "web3", &three);
+    let from_first =
+        taken_from(&one, "web1", "web2", &two) + taken_from(&two, "web1", "web3", &three);
     let from_second = taken_from(&two, "web2", "web3", &three);
     for (daemon, wanted) in [(&first, from_first), (&second, from_second)] {
         daemon
