@@ -106,9 +106,11 @@ fn acceptor(directory: &Path) -> TlsAcceptor {
 /// Serves over TLS with the certificate in `tls`, if there is one.
 pub async fn run(tls: Option<&Path>) -> ExitCode {
     let acceptor = tls.map(acceptor);
-    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
-    let port = listener.local_addr().expect("an address").port();
-    println!("{port}");
+    // The lead asks for the counts without TLS.
+    let listen = async || TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let (listener, counts_listener) = (listen().await, listen().await);
+    let port = |listener: &TcpListener| listener.local_addr().expect("an address").port();
+    println!("{} {}", port(&listener), port(&counts_listener));
     let shared = Rc::new(RefCell::new(Shared {
         counts: Counts::new(),
         open: watch::Sender::new(false),
@@ -119,12 +121,16 @@ pub async fn run(tls: Option<&Path>) -> ExitCode {
     local
         .run_until(async move {
             loop {
-                let Ok((stream, _)) = listener.accept().await else {
+                let (accepted, acceptor) = tokio::select! {
+                    accepted = listener.accept() => (accepted, acceptor.clone()),
+                    accepted = counts_listener.accept() => (accepted, None),
+                };
+                let Ok((stream, _)) = accepted else {
                     tokio::time::sleep(Duration::from_millis(10)).await;
                     continue;
                 };
                 let _ = stream.set_nodelay(true);
-                let (shared, acceptor) = (shared.clone(), acceptor.clone());
+                let shared = shared.clone();
                 tokio::task::spawn_local(async move {
                     let service = service_fn(|request| answer(shared.clone(), request));
                     let http = http1::Builder::new();

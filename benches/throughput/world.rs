@@ -68,6 +68,7 @@ pub struct World {
     pub daemons: Vec<Owned>,
     redis_port: u16,
     receiver_port: u16,
+    counts_port: u16,
     metrics_ports: Vec<u16>,
     pub api_port: u16,
     connection: MultiplexedConnection,
@@ -110,7 +111,7 @@ impl World {
         if let Some(folder) = tls {
             make_certificates(folder);
         }
-        let (receiver, receiver_port) = start_receiver(tls);
+        let (receiver, receiver_port, counts_port) = start_receiver(tls);
         let mut world = World {
             directory,
             redis,
@@ -118,6 +119,7 @@ impl World {
             daemons: Vec::new(),
             redis_port,
             receiver_port,
+            counts_port,
             metrics_ports: Vec::new(),
             api_port: free_port(),
             connection,
@@ -307,7 +309,7 @@ impl World {
 
     /// Has the gate answer.
     pub async fn open_gate(&self) {
-        let _ = get(self.receiver_port, "/__open").await;
+        let _ = get(self.counts_port, "/__open").await;
     }
 
     async fn is_acknowledged(&mut self) -> bool {
@@ -326,14 +328,12 @@ impl World {
     }
 
     pub async fn counts(&self) -> Counts {
-        let page = get(self.receiver_port, "/__counts")
-            .await
-            .unwrap_or_default();
+        let page = get(self.counts_port, "/__counts").await.unwrap_or_default();
         serde_json::from_str(&page).unwrap_or_default()
     }
 
     pub async fn reset(&self) {
-        let _ = get(self.receiver_port, "/__reset").await;
+        let _ = get(self.counts_port, "/__reset").await;
     }
 
     /// The sum of a metric over all daemons.
@@ -354,7 +354,7 @@ pub fn raw_rate(work: &RawWork) -> f64 {
     if let Some(folder) = tls {
         make_certificates(folder);
     }
-    let (_receiver, port) = start_receiver(tls);
+    let (_receiver, port, _) = start_receiver(tls);
     let scheme = if work.tls { "https" } else { "http" };
     let ca = folder.path().join(AUTHORITY);
     let trust = tls.map(|_| [OsStr::new("--ca"), ca.as_os_str()]);
@@ -403,7 +403,8 @@ fn make_certificates(folder: &Path) {
     }
 }
 
-fn start_receiver(tls: Option<&Path>) -> (Owned, u16) {
+/// The receiver, its port, and the port at which it tells what it counted.
+fn start_receiver(tls: Option<&Path>) -> (Owned, u16, u16) {
     let tls = tls.map(|folder| [OsStr::new("--tls"), folder.as_os_str()]);
     let mut child = Command::new(std::env::current_exe().expect("this program"))
         .args(["--role", "receiver"])
@@ -416,7 +417,12 @@ fn start_receiver(tls: Option<&Path>) -> (Owned, u16) {
     BufReader::new(stdout)
         .read_line(&mut line)
         .expect("its port");
-    (Owned(child), line.trim().parse().expect("a port"))
+    let mut ports = line
+        .split_whitespace()
+        .map(|port| port.parse().expect("a port"));
+    let mut next = || ports.next().expect("two ports");
+    let (port, counts_port) = (next(), next());
+    (Owned(child), port, counts_port)
 }
 
 fn free_port() -> u16 {

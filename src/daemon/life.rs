@@ -29,6 +29,10 @@ use crate::store::{Store, StoreError};
 /// The pause before an era that could not begin is tried again, at first and at most.
 const AGAIN_FIRST: Duration = Duration::from_millis(50);
 const AGAIN_LONGEST: Duration = Duration::from_secs(1);
+/// The longest pause after an era that failed, or could not begin: what it claims and gives back disturbs the others.
+const SETBACK_LONGEST: Duration = Duration::from_secs(30);
+/// How often it is looked at whether the beat is in time and the registry fresh.
+const WATCH_EVERY: Duration = Duration::from_millis(500);
 /// Requests of other daemons for sources that may wait; who is not heard asks again.
 const MOST_ASKED: usize = 1_000;
 /// What acknowledging and releasing may take beyond the grace, once the lanes are cut off.
@@ -56,8 +60,10 @@ impl Life {
         let beginning = StateLog::new("beginning");
         let mut pause = AGAIN_FIRST;
         let mut warned = false;
-        // Whether the last era was over within a lease, because another daemon deposed this one.
+        // Whether the last era was over soon, because another daemon deposed this one.
         let mut short = false;
+        // How long to wait after an era that failed, or could not begin.
+        let mut setback = AGAIN_LONGEST;
         while !self.stop.is_cancelled() {
             let begun = tokio::select! {
                 () = self.stop.cancelled() => None,
@@ -74,9 +80,16 @@ impl Life {
                     let began = tokio::time::Instant::now();
                     match self.live(&mut membership, era, members).await {
                         Ending::Stopped => return Ok(()),
-                        Ending::NotBegun | Ending::Failed => {}
+                        Ending::NotBegun => self.pause(AGAIN_LONGEST).await,
+                        Ending::Failed => {
+                            if began.elapsed() >= lease {
+                                setback = AGAIN_LONGEST;
+                            }
+                            self.pause(setback).await;
+                            setback = (setback * 2).min(SETBACK_LONGEST);
+                        }
                         Ending::Deposed => {
-                            let before = std::mem::replace(&mut short, began.elapsed() < lease);
+                            let before = std::mem::replace(&mut short, began.elapsed() < lease * 2);
                             if before && short {
                                 tracing::error!(
                                     instance = %self.settings.instance.name,
@@ -90,6 +103,7 @@ impl Life {
                             }
                         }
                         Ending::Replaced => {
+                            setback = AGAIN_LONGEST;
                             tracing::warn!(
                                 "Redis was restarted or failed over; what was in memory is void"
                             );
@@ -99,6 +113,11 @@ impl Life {
                 Ok(Err(unfit)) => return Err(unfit.into()),
                 Err(error) => {
                     beginning.trouble("failed", &error);
+                    if !error.is_passing() {
+                        self.take_back(&mut membership).await;
+                        pause = pause.max(setback);
+                        setback = (setback * 2).min(SETBACK_LONGEST);
+                    }
                     self.readiness
                         .set(readiness::OWNERSHIP, Err(error.to_string()));
                     self.pause(pause).await;
@@ -185,7 +204,7 @@ impl Life {
         let load = follower::load(&self.store, &registry, None);
         let position = match self.beating(membership, &era, load).await {
             Some(Ok(position)) => position,
-            Some(Err(error)) => return self.could_not_begin(&era, &error).await,
+            Some(Err(error)) => return self.could_not_begin(membership, &era, &error).await,
             None => return self.broken_off(membership, &era).await,
         };
         let dispatch = Dispatch::new(dispatch::Parts {
@@ -200,7 +219,7 @@ impl Life {
         let owned = era.owned_shards();
         match self.beating(membership, &era, dispatch.adopt(&owned)).await {
             Some(Ok(())) => {}
-            Some(Err(error)) => return self.could_not_begin(&era, &error).await,
+            Some(Err(error)) => return self.could_not_begin(membership, &era, &error).await,
             None => return self.broken_off(membership, &era).await,
         }
         self.dispatch.store(Some(dispatch.clone()));
@@ -255,7 +274,7 @@ impl Life {
                 era: era.clone(),
                 dispatch: dispatch.clone(),
                 registry: registry.clone(),
-                freshness,
+                freshness: freshness.clone(),
                 gate,
                 live: alive.clone(),
             }
@@ -266,6 +285,12 @@ impl Life {
             self.sources.len(),
             self.readiness.clone(),
             era.clone(),
+        ));
+        tasks.spawn(watch_era(
+            self.readiness.clone(),
+            era.clone(),
+            freshness,
+            self.clock.clone(),
         ));
         let mut reading = tokio::spawn(
             Sources {
@@ -358,19 +383,60 @@ impl Life {
         ending
     }
 
-    async fn could_not_begin(&self, era: &Era, error: &StoreError) -> Ending {
+    /// What it cannot serve, for a reason that does not pass by itself, it must not keep from others.
+    async fn could_not_begin(
+        &self,
+        membership: &mut Membership,
+        era: &Era,
+        error: &StoreError,
+    ) -> Ending {
         tracing::warn!(%error, "the daemon could not begin; it tries again");
         self.readiness
             .set(readiness::REGISTRY, Err(error.to_string()));
-        era.end(Ending::NotBegun);
-        self.pause(AGAIN_LONGEST).await;
-        Ending::NotBegun
+        let ending = match error.is_passing() {
+            true => Ending::NotBegun,
+            false => Ending::Failed,
+        };
+        era.end(ending.clone());
+        if ending == Ending::Failed {
+            self.take_back(membership).await;
+        }
+        ending
     }
 
     /// The era ended, or the daemon is to stop, before anything was begun.
     async fn broken_off(&self, membership: &mut Membership, era: &Era) -> Ending {
         self.take_back(membership).await;
         era.ended().await
+    }
+}
+
+/// Keeps readiness in step with the beats, and with what is known of the webhooks.
+async fn watch_era(readiness: Readiness, era: Arc<Era>, freshness: Arc<Freshness>, clock: Clock) {
+    loop {
+        tokio::select! {
+            _ = era.ended() => return,
+            () = tokio::time::sleep(WATCH_EVERY) => {}
+        }
+        let told = |well: bool, trouble: &str| {
+            if well {
+                Ok(())
+            } else {
+                Err(trouble.to_owned())
+            }
+        };
+        let (beaten, fresh) = (era.is_valid(), freshness.is_fresh(&clock));
+        readiness.set(
+            readiness::OWNERSHIP,
+            told(
+                beaten,
+                "the last beat in Redis is too old: nothing is sent before the next one",
+            ),
+        );
+        readiness.set(
+            readiness::REGISTRY,
+            told(fresh, "the changes of webhooks cannot be followed"),
+        );
     }
 }
 

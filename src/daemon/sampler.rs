@@ -174,7 +174,8 @@ impl Sampler {
                 ),
             ));
         }
-        let waiting = sizes.waiting + self.live.borrow().waiting_elsewhere(&self.era.nonce);
+        let elsewhere = self.live.borrow().waiting_elsewhere(&self.era.nonce);
+        let waiting = sizes.waiting.saturating_add(elsewhere);
         if waiting >= self.settings.queue.max_total_deliveries {
             return Ok(halted(
                 "queues_full",

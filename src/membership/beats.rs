@@ -199,7 +199,7 @@ impl Membership {
                 return Ok(());
             } else {
                 // An owner that releases its shard leaves the epoch behind its empty name.
-                let epoch = epoch.parse::<u64>().unwrap_or(0) + 1;
+                let epoch = epoch.parse::<u64>().unwrap_or(0).wrapping_add(1);
                 let value = format!("{}:{epoch}", era.nonce);
                 if !self.store.claim(shard, &expected, &value).await? {
                     return Ok(());

@@ -62,7 +62,7 @@ impl Members {
             .iter()
             .filter(|member| member.nonce != mine)
             .map(|member| member.beat.waiting)
-            .sum()
+            .fold(0, u64::saturating_add)
     }
 
     /// The nonce of the daemon that `shard` belongs to; `None` if all are leaving.

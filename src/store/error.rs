@@ -11,6 +11,8 @@ pub enum Refusal {
     ReadOnly,
     /// Saving to disk fails, and the server is set to refuse writes then.
     CannotPersist,
+    /// Too few replicas follow, and the server is set to refuse writes then.
+    NoReplicas,
     /// The server is reading its data set.
     Loading,
     /// The server is busy with somebody's long script.
@@ -28,6 +30,9 @@ impl Refusal {
             Refusal::OutOfMemory => "Redis is out of memory (maxmemory is reached)",
             Refusal::ReadOnly => "Redis is read-only (a replica, perhaps after a failover)",
             Refusal::CannotPersist => "Redis cannot save to disk and refuses writes (MISCONF)",
+            Refusal::NoReplicas => {
+                "Redis has fewer replicas in step than it is set to want, and refuses writes (NOREPLICAS)"
+            }
             Refusal::Loading => "Redis is loading its data set",
             Refusal::Busy => "Redis is busy with a long-running script",
             Refusal::Resharding => "The Redis Cluster is moving a slot",
@@ -43,6 +48,7 @@ impl Refusal {
             Refusal::OutOfMemory => "out_of_memory",
             Refusal::ReadOnly => "read_only",
             Refusal::CannotPersist => "cannot_persist",
+            Refusal::NoReplicas => "no_replicas",
             Refusal::Loading => "loading",
             Refusal::Busy => "busy",
             Refusal::Resharding => "resharding",
@@ -163,7 +169,8 @@ impl StoreError {
         match code {
             "OOM" => refused(Refusal::OutOfMemory),
             "READONLY" => refused(Refusal::ReadOnly),
-            "MISCONF" | "NOREPLICAS" => refused(Refusal::CannotPersist),
+            "MISCONF" => refused(Refusal::CannotPersist),
+            "NOREPLICAS" => refused(Refusal::NoReplicas),
             "LOADING" | "MASTERDOWN" => refused(Refusal::Loading),
             "BUSY" => refused(Refusal::Busy),
             "MOVED" | "ASK" | "TRYAGAIN" => refused(Refusal::Resharding),

@@ -19,9 +19,8 @@ use crate::settings::Start;
 pub use progress::{Counter, Progress};
 pub use streams::{add_entry, discover};
 
-/// Pombo's consumer group. One consumer, because one daemon reads a stream at a time: its successor then finds
-/// everything pending under its own name.
-pub const GROUP: &str = "pombo";
+/// The consumer in Pombo's group. One, because one daemon reads a stream at a time: its successor then finds everything
+/// pending under its own name.
 const CONSUMER: &str = "pombo";
 
 /// A source stream on its Redis.
@@ -116,7 +115,7 @@ impl SourceStream {
         command
             .arg("CREATE")
             .arg(&self.stream)
-            .arg(GROUP)
+            .arg(self.keys.group())
             .arg(from.to_string())
             .arg("MKSTREAM");
         let operation = "create the consumer group";
@@ -172,7 +171,7 @@ impl SourceStream {
         let mut command = redis::cmd("XREADGROUP");
         command
             .arg("GROUP")
-            .arg(GROUP)
+            .arg(self.keys.group())
             .arg(CONSUMER)
             .arg("COUNT")
             .arg(count);
@@ -197,7 +196,7 @@ impl SourceStream {
         let mut command = redis::cmd("XREADGROUP");
         command
             .arg("GROUP")
-            .arg(GROUP)
+            .arg(self.keys.group())
             .arg(CONSUMER)
             .arg("COUNT")
             .arg(count);
@@ -239,7 +238,7 @@ impl SourceStream {
                 true => commands.cmd("XACKDEL"),
                 false => commands.cmd("XACK"),
             };
-            command.arg(&self.stream).arg(GROUP);
+            command.arg(&self.stream).arg(self.keys.group());
             if removes {
                 command.arg("ACKED").arg("IDS").arg(ids.len());
             }
@@ -290,7 +289,7 @@ impl SourceStream {
         let mut command = redis::cmd("XPENDING");
         command
             .arg(&self.stream)
-            .arg(GROUP)
+            .arg(self.keys.group())
             .arg("IDLE")
             .arg(idle.as_millis() as u64);
         command.arg(start.to_string()).arg("+").arg(count);

@@ -2,7 +2,7 @@
 
 use redis::Value;
 
-use super::{GROUP, SourceStream};
+use super::SourceStream;
 use crate::event::EntryId;
 use crate::store::error::StoreError;
 use crate::store::{scripts, value};
@@ -88,7 +88,11 @@ impl SourceStream {
             .command("look at the consumer groups", command)
             .await?;
         let mut groups = value::items(reply).into_iter().map(value::text_map);
-        let ours = groups.find(|group| group.get("name").is_some_and(|name| name == GROUP));
+        let ours = groups.find(|group| {
+            group
+                .get("name")
+                .is_some_and(|name| name == self.keys.group())
+        });
         Ok(ours.and_then(|group| group.get("last-delivered-id")?.parse().ok()))
     }
 
@@ -99,7 +103,10 @@ impl SourceStream {
     /// [`StoreError::NoGroup`] when group or stream are gone; whatever keeps Redis from answering.
     pub async fn progress(&self, generation: u64) -> Result<Progress, StoreError> {
         let mut connected = self.link.connection_of(generation)?;
-        let call = scripts::PROGRESS.call().key(self.stream.clone()).arg(GROUP);
+        let call = scripts::PROGRESS
+            .call()
+            .key(self.stream.clone())
+            .arg(self.keys.group());
         let reply = call.run(&mut connected).await?;
         if !matches!(reply, Value::Array(_)) {
             return Err(StoreError::NoGroup);
@@ -130,7 +137,7 @@ impl SourceStream {
         let call = scripts::TRIM
             .call()
             .key(self.stream.clone())
-            .arg(GROUP)
+            .arg(self.keys.group())
             .arg(mark.to_string());
         let reply = call.run(&mut connected).await?;
         Ok(value::integer(&reply).unwrap_or(0).max(0).unsigned_abs())

@@ -110,3 +110,79 @@ async fn a_slow_way_to_redis_does_not_make_a_daemon_look_dead_while_it_begins() 
     assert_eq!(far.stop().await, Some(0));
     assert_eq!(near.stop().await, Some(0));
 }
+
+/// A user of Redis that may do everything but these commands.
+async fn limited(redis: &Redis, without: &[&str]) {
+    let mut command = redis::cmd("ACL");
+    command
+        .arg("SETUSER")
+        .arg("limited")
+        .arg("reset")
+        .arg("on")
+        .arg(">segredo");
+    command.arg("~*").arg("&*").arg("+@all").arg(without);
+    let _: String = redis.query(&command).await;
+}
+
+const LIMITED: &str = "[redis]\nusername = \"limited\"\npassword = \"segredo\"";
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_daemon_that_cannot_begin_keeps_nothing_from_the_others() {
+    let redis = Redis::start().await;
+    let receiver = Receiver::start().await;
+    let able = config(&redis, "able");
+    let store = able.webhooks().await;
+    let ids: Vec<String> = (0..12).map(|n| format!("w{n}")).collect();
+    for id in &ids {
+        store.all(id, &receiver.url(&format!("/{id}"))).await;
+    }
+    limited(&redis, &["-xrevrange"]).await;
+    let first = able.spawn().await;
+    let unable = config(&redis, "unable").with(LIMITED).spawn_unready().await;
+    let line = unable.log().wait_for("could not begin").await;
+    assert!(line.contains("xrevrange"), "{line}");
+    first
+        .wait_for_metric("pombo_shards_owned", &[], |owned| owned == 64.0)
+        .await;
+    redis.event("e", "a.b", "1").await;
+    receiver.wait_for(ids.len()).await;
+    let page = unable.get("/readyz").await;
+    assert_eq!(page.status, 503);
+    assert_eq!(unable.stop().await, Some(0));
+    assert_eq!(first.stop().await, Some(0));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_daemon_that_can_no_longer_beat_is_not_ready_and_says_so() {
+    let redis = Redis::start().await;
+    limited(&redis, &[]).await;
+    let pombo = config(&redis, "only").with(LIMITED).spawn().await;
+    limited(&redis, &["-eval", "-evalsha"]).await;
+    pombo
+        .wait_for_readyz(|page| {
+            page.status == 503 && page.body.contains("the last beat in Redis is too old")
+        })
+        .await;
+    limited(&redis, &[]).await;
+    pombo.wait_for_readyz(|page| page.status == 200).await;
+    assert_eq!(pombo.stop().await, Some(0));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_fleet_with_another_prefix_gets_every_event_too() {
+    let redis = Redis::start().await;
+    let mut fleets = Vec::new();
+    for prefix in ["pombo", "staging"] {
+        let receiver = Receiver::start().await;
+        let config = config(&redis, prefix).with(&format!("[redis]\nprefix = {prefix:?}"));
+        config.webhooks().await.all("w", &receiver.url("/")).await;
+        fleets.push((config.spawn().await, receiver));
+    }
+    redis.events("e", "many", 50).await;
+    for (pombo, receiver) in fleets {
+        receiver.wait_for(50).await;
+        let lost = pombo.metric("pombo_events_lost_total", &[]).await;
+        assert_eq!(lost, 0.0);
+        assert_eq!(pombo.stop().await, Some(0));
+    }
+}
