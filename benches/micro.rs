@@ -68,9 +68,11 @@ fn webhook(number: u64) -> Webhook {
 }
 
 fn settings() -> Settings {
-    let one = ("POMBO__SOURCES__0__STREAM".to_owned(), "events".to_owned());
-    Settings::load(None, None, std::iter::once(one))
-        .unwrap_or_else(|_| Settings::defaults_for_tests())
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("pombo.toml");
+    let text = "[[sources]]\nstream = \"events\"\n[targets]\nallow = [\"127.0.0.0/8\"]\n";
+    std::fs::write(&file, text).expect("a settings file");
+    Settings::load(None, Some(&file), std::iter::empty()).expect("settings that are valid")
 }
 
 fn parts(criterion: &mut Criterion) {

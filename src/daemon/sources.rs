@@ -109,6 +109,8 @@ struct Looks {
     strays: HashMap<String, Option<String>>,
     /// Streams whose readers have finished for another daemon.
     unreleased: Vec<String>,
+    /// Sources on servers of their own that cannot be reached from here, by their place, and since when.
+    unreachable: HashMap<usize, Instant>,
 }
 
 impl Sources {
@@ -145,6 +147,7 @@ impl Sources {
                     state.trouble("failed", &error);
                 }
             }
+            self.let_go_of_unreachable(&mut looks.unreachable, &mut readers);
             readers.cut();
             let now = self.sum_up(&readers, &discoveries);
             let pause =
@@ -254,7 +257,7 @@ impl Sources {
                     }
                     continue;
                 }
-                if readers.runs(&key) {
+                if readers.runs(&key) || !self.can_be_reached(index, members) {
                     continue;
                 }
                 idle.push(Idle {
@@ -267,6 +270,30 @@ impl Sources {
             }
         }
         idle
+    }
+
+    /// Whether a source's server can be reached from here. Where there is nobody else it makes no difference.
+    fn can_be_reached(&self, source: usize, members: &Members) -> bool {
+        let link = &self.configured[source].link;
+        link.is(self.store.link()) || members.count() < 2 || link.connection().is_ok()
+    }
+
+    /// What could not be reached for a lease is left to others, who may be better off.
+    fn let_go_of_unreachable(&self, since: &mut HashMap<usize, Instant>, readers: &mut Readers) {
+        let members = self.live.borrow().clone();
+        let now = Instant::now();
+        for source in 0..self.configured.len() {
+            if self.can_be_reached(source, &members) {
+                since.remove(&source);
+            } else if *since.entry(source).or_insert(now) + self.settings.ownership.lease <= now {
+                let of_it = readers.all().filter(|reader| reader.source == source);
+                let streams: Vec<String> = of_it.map(|reader| reader.stream.clone()).collect();
+                for stream in streams {
+                    let key = owner_key(&self.configured[source].settings, &stream);
+                    readers.let_go(&key, now);
+                }
+            }
+        }
     }
 
     fn start(&self, idle: Idle, discoveries: &[Discovery], readers: &mut Readers) {

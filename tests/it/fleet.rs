@@ -47,9 +47,14 @@ async fn settled(members: &Members, daemons: &[(&str, &Process)]) {
 
 /// Waits until the source `events` has another owner than `before`, and returns it.
 async fn next_reader(redis: &Redis, before: &str) -> String {
+    next_reader_of(redis, "events", before).await
+}
+
+/// Waits until a source has another owner than `before`, and returns it.
+async fn next_reader_of(redis: &Redis, source: &str, before: &str) -> String {
     until(
         "another reader of the source",
-        async || reader(redis, "events").await,
+        async || reader(redis, source).await,
         |owner| !owner.is_empty() && owner != before,
     )
     .await

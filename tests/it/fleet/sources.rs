@@ -2,8 +2,9 @@
 
 use rustix::process::Signal;
 
-use super::{config, members, next_reader, reader};
+use super::{config, members, next_reader, next_reader_of, reader};
 use crate::faults::ledger::{Ledger, at_rest, subscribe};
+use crate::support::proxy::Proxy;
 use crate::support::receiver::Step;
 use crate::support::redis::Redis;
 use crate::support::wait::until;
@@ -137,4 +138,44 @@ async fn a_stream_that_belongs_to_a_daemon_without_this_source_is_read_by_one_th
     ledger.complete(&["w"], "e", 1).await;
     assert_eq!(without.stop().await, Some(0));
     assert_eq!(has.stop().await, Some(0));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stream_whose_server_only_the_other_daemon_can_reach_is_read_by_that() {
+    let (redis, far) = (Redis::start().await, Redis::start().await);
+    let proxy = Proxy::start(&far).await;
+    let ledger = Ledger::default();
+    let receiver = ledger.receiver(|_| Step::status(200)).await;
+    let of = members(&["web1", "web2"]);
+    let with_source = |name: &str| {
+        let behind = of.of_source("in@far") == Some(name);
+        let url = if behind { proxy.url() } else { far.url() };
+        let source = format!("[[sources]]\nname = \"far\"\nstream = \"in\"\nurl = {url:?}");
+        config(&redis, name).with(&source)
+    };
+    let (first, second) = (with_source("web1"), with_source("web2"));
+    subscribe(&first.webhooks().await, &receiver, &["w"]).await;
+    let (first, second) = (first.spawn().await, second.spawn().await);
+    let add = async |n: usize| {
+        let id = format!("e{n}");
+        far.add("in", &[("id", &id), ("type", "a.b"), ("payload", "1")])
+            .await;
+    };
+    add(0).await;
+    ledger.complete(&["w"], "e", 1).await;
+    let before = reader(&redis, "in@far").await;
+    proxy.cut_off();
+    add(1).await;
+    let next = next_reader_of(&redis, "in@far", &before).await;
+    ledger.complete(&["w"], "e", 2).await;
+    proxy.mend();
+    let back = next_reader_of(&redis, "in@far", &next).await;
+    assert_eq!(
+        back, before,
+        "it belongs to the one that could not reach it"
+    );
+    add(2).await;
+    ledger.complete(&["w"], "e", 3).await;
+    assert_eq!(first.stop().await, Some(0));
+    assert_eq!(second.stop().await, Some(0));
 }
