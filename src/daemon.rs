@@ -11,6 +11,7 @@
 //! and the metrics answer until the very end: what the API does is done in Redis, whoever owns the shard.
 
 mod follower;
+mod health;
 mod keeper;
 mod life;
 mod lock;

@@ -49,10 +49,11 @@ pub const DEAD_REASONS: [&str; 5] = ["exhausted", "expired", "gone", "queue_full
 pub const DROP_CAUSES: [&str; 2] = ["age", "count"];
 
 /// Why the reading of a source stands still: the values of the label `reason` of `pombo_source_stopped`.
-pub const SOURCE_STOP_REASONS: [&str; 16] = [
+pub const SOURCE_STOP_REASONS: [&str; 17] = [
     // Redis refuses what is asked of it, for now.
     "out_of_memory",
     "read_only",
+    "no_replicas",
     "cannot_persist",
     "loading",
     "busy",

@@ -10,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::DaemonError;
 use super::follower::{self, Follower, Freshness};
+use super::health;
 use super::keeper::Keeper;
 use super::sampler::Sampler;
 use super::sources::{ConfiguredSource, Sources, SourcesState};
@@ -31,8 +32,6 @@ const AGAIN_FIRST: Duration = Duration::from_millis(50);
 const AGAIN_LONGEST: Duration = Duration::from_secs(1);
 /// The longest pause after an era that failed, or could not begin: what it claims and gives back disturbs the others.
 const SETBACK_LONGEST: Duration = Duration::from_secs(30);
-/// How often it is looked at whether the beat is in time and the registry fresh.
-const WATCH_EVERY: Duration = Duration::from_millis(500);
 /// Requests of other daemons for sources that may wait; who is not heard asks again.
 const MOST_ASKED: usize = 1_000;
 /// What acknowledging and releasing may take beyond the grace, once the lanes are cut off.
@@ -78,16 +77,14 @@ impl Life {
                     beginning.well();
                     pause = AGAIN_FIRST;
                     let began = tokio::time::Instant::now();
-                    match self.live(&mut membership, era, members).await {
+                    let ending = self.live(&mut membership, era, members).await;
+                    if began.elapsed() >= lease {
+                        setback = AGAIN_LONGEST;
+                    }
+                    match ending {
                         Ending::Stopped => return Ok(()),
                         Ending::NotBegun => self.pause(AGAIN_LONGEST).await,
-                        Ending::Failed => {
-                            if began.elapsed() >= lease {
-                                setback = AGAIN_LONGEST;
-                            }
-                            self.pause(setback).await;
-                            setback = (setback * 2).min(SETBACK_LONGEST);
-                        }
+                        Ending::Failed => self.set_back(&mut membership, &mut setback).await,
                         Ending::Deposed => {
                             let before = std::mem::replace(&mut short, began.elapsed() < lease * 2);
                             if before && short {
@@ -103,7 +100,6 @@ impl Life {
                             }
                         }
                         Ending::Replaced => {
-                            setback = AGAIN_LONGEST;
                             tracing::warn!(
                                 "Redis was restarted or failed over; what was in memory is void"
                             );
@@ -113,13 +109,11 @@ impl Life {
                 Ok(Err(unfit)) => return Err(unfit.into()),
                 Err(error) => {
                     beginning.trouble("failed", &error);
-                    if !error.is_passing() {
-                        self.take_back(&mut membership).await;
-                        pause = pause.max(setback);
-                        setback = (setback * 2).min(SETBACK_LONGEST);
-                    }
                     self.readiness
                         .set(readiness::OWNERSHIP, Err(error.to_string()));
+                    if !passes(&error) {
+                        self.set_back(&mut membership, &mut setback).await;
+                    }
                     self.pause(pause).await;
                     pause = (pause * 2).min(AGAIN_LONGEST);
                 }
@@ -137,13 +131,33 @@ impl Life {
         }
     }
 
+    /// Gives up what was joined, and waits: the longer the more often it happens, where others are disturbed by what is
+    /// claimed and given back. Another server or connection is reason to try at once.
+    async fn set_back(&self, membership: &mut Membership, setback: &mut Duration) {
+        let mut generation = self.store.link().watch();
+        generation.mark_unchanged();
+        let disturbed = self.take_back(membership).await;
+        let pause = if disturbed { *setback } else { AGAIN_LONGEST };
+        if disturbed {
+            *setback = (*setback * 2).min(SETBACK_LONGEST);
+        }
+        tokio::select! {
+            () = self.pause(pause) => {}
+            Ok(()) = generation.changed() => {}
+        }
+    }
+
     /// What was joined and not begun is given up, so that the others need not wait for a lease to run out.
-    async fn take_back(&self, membership: &mut Membership) {
-        let taken_back = tokio::time::timeout(CLOSING, membership.take_back()).await;
-        if !matches!(taken_back, Ok(Ok(()))) {
-            tracing::warn!(
-                "this daemon could not take its leave; others take over when the lease runs out"
-            );
+    /// Returns whether there were others.
+    async fn take_back(&self, membership: &mut Membership) -> bool {
+        match tokio::time::timeout(CLOSING, membership.take_back()).await {
+            Ok(Ok(others)) => others,
+            _ => {
+                tracing::warn!(
+                    "this daemon could not take its leave; others take over when the lease runs out"
+                );
+                true
+            }
         }
     }
 
@@ -204,7 +218,7 @@ impl Life {
         let load = follower::load(&self.store, &registry, None);
         let position = match self.beating(membership, &era, load).await {
             Some(Ok(position)) => position,
-            Some(Err(error)) => return self.could_not_begin(membership, &era, &error).await,
+            Some(Err(error)) => return self.could_not_begin(&era, &error),
             None => return self.broken_off(membership, &era).await,
         };
         let dispatch = Dispatch::new(dispatch::Parts {
@@ -219,7 +233,7 @@ impl Life {
         let owned = era.owned_shards();
         match self.beating(membership, &era, dispatch.adopt(&owned)).await {
             Some(Ok(())) => {}
-            Some(Err(error)) => return self.could_not_begin(membership, &era, &error).await,
+            Some(Err(error)) => return self.could_not_begin(&era, &error),
             None => return self.broken_off(membership, &era).await,
         }
         self.dispatch.store(Some(dispatch.clone()));
@@ -280,13 +294,13 @@ impl Life {
             }
             .run(),
         );
-        tasks.spawn(watch_sources(
+        tasks.spawn(health::watch_sources(
             sources_watch,
             self.sources.len(),
             self.readiness.clone(),
             era.clone(),
         ));
-        tasks.spawn(watch_era(
+        tasks.spawn(health::watch_era(
             self.readiness.clone(),
             era.clone(),
             freshness,
@@ -373,34 +387,28 @@ impl Life {
                 Ending::Stopped => Ending::Replaced,
                 ending => ending,
             };
-            self.readiness
-                .set(readiness::OWNERSHIP, Err("joining anew".to_owned()));
         }
         self.dispatch.store(None);
         reading.abort();
         tasks.shutdown().await;
+        if ending != Ending::Stopped {
+            self.readiness
+                .set(readiness::OWNERSHIP, Err("joining anew".to_owned()));
+        }
         self.metrics.shards_owned.set(0);
         ending
     }
 
     /// What it cannot serve, for a reason that does not pass by itself, it must not keep from others.
-    async fn could_not_begin(
-        &self,
-        membership: &mut Membership,
-        era: &Era,
-        error: &StoreError,
-    ) -> Ending {
+    fn could_not_begin(&self, era: &Era, error: &StoreError) -> Ending {
         tracing::warn!(%error, "the daemon could not begin; it tries again");
         self.readiness
             .set(readiness::REGISTRY, Err(error.to_string()));
-        let ending = match error.is_passing() {
+        let ending = match passes(error) {
             true => Ending::NotBegun,
             false => Ending::Failed,
         };
         era.end(ending.clone());
-        if ending == Ending::Failed {
-            self.take_back(membership).await;
-        }
         ending
     }
 
@@ -411,65 +419,7 @@ impl Life {
     }
 }
 
-/// Keeps readiness in step with the beats, and with what is known of the webhooks.
-async fn watch_era(readiness: Readiness, era: Arc<Era>, freshness: Arc<Freshness>, clock: Clock) {
-    loop {
-        tokio::select! {
-            _ = era.ended() => return,
-            () = tokio::time::sleep(WATCH_EVERY) => {}
-        }
-        let told = |well: bool, trouble: &str| {
-            if well {
-                Ok(())
-            } else {
-                Err(trouble.to_owned())
-            }
-        };
-        let (beaten, fresh) = (era.is_valid(), freshness.is_fresh(&clock));
-        readiness.set(
-            readiness::OWNERSHIP,
-            told(
-                beaten,
-                "the last beat in Redis is too old: nothing is sent before the next one",
-            ),
-        );
-        readiness.set(
-            readiness::REGISTRY,
-            told(fresh, "the changes of webhooks cannot be followed"),
-        );
-    }
-}
-
-/// Keeps readiness in step with the sources.
-async fn watch_sources(
-    mut state: watch::Receiver<SourcesState>,
-    configured: usize,
-    readiness: Readiness,
-    era: Arc<Era>,
-) {
-    loop {
-        let now = state.borrow_and_update().clone();
-        let condition = if now.looked_at < configured {
-            Err("not all sources have been looked at yet".to_owned())
-        } else if now.reading < now.owned {
-            Err(format!(
-                "{} of {} source streams are not being read",
-                now.owned - now.reading,
-                now.owned
-            ))
-        } else {
-            Ok(())
-        };
-        match (condition, now.halted) {
-            (Ok(()), Some(why)) => readiness.set_held_up(
-                readiness::SOURCES,
-                format!("the reading of events is halted for now: {why}"),
-            ),
-            (condition, _) => readiness.set(readiness::SOURCES, condition),
-        };
-        tokio::select! {
-            _ = era.ended() => return,
-            changed = state.changed() => if changed.is_err() { return },
-        }
-    }
+/// Whether what went wrong passes by itself: trouble of Redis, or another server in its place.
+fn passes(error: &StoreError) -> bool {
+    error.is_passing() || matches!(error, StoreError::Replaced | StoreError::Fenced { .. })
 }

@@ -147,7 +147,7 @@ impl Sources {
                     state.trouble("failed", &error);
                 }
             }
-            self.let_go_of_unreachable(&mut looks.unreachable, &mut readers);
+            self.let_go_of_unreachable(&mut looks, &mut readers);
             readers.cut();
             let now = self.sum_up(&readers, &discoveries);
             let pause =
@@ -164,16 +164,20 @@ impl Sources {
                 Some(key) = self.asked.recv() => self.let_go(&key, &mut readers),
                 Some((key, leaves)) = readers.ended() => {
                     looks.owners_at = None;
-                    if leaves {
+                    // One that has ended because the daemon stops may be seen here first.
+                    if leaves || self.stop.is_cancelled() {
                         looks.unreleased.push(key);
                     }
                 }
             }
         }
-        while let Some((key, _)) = readers.ended().await {
-            looks.unreleased.push(key);
+        loop {
             if let Err(error) = self.release(&mut looks.unreleased).await {
                 tracing::debug!(%error, "a source could not be released; it goes to others when this daemon is gone");
+            }
+            match readers.ended().await {
+                Some((key, _)) => looks.unreleased.push(key),
+                None => return,
             }
         }
     }
@@ -275,16 +279,21 @@ impl Sources {
     /// Whether a source's server can be reached from here. Where there is nobody else it makes no difference.
     fn can_be_reached(&self, source: usize, members: &Members) -> bool {
         let link = &self.configured[source].link;
-        link.is(self.store.link()) || members.count() < 2 || link.connection().is_ok()
+        link.is(self.store.link())
+            || !members.has_successor(&self.era.nonce)
+            || link.connection().is_ok()
     }
 
     /// What could not be reached for a lease is left to others, who may be better off.
-    fn let_go_of_unreachable(&self, since: &mut HashMap<usize, Instant>, readers: &mut Readers) {
+    fn let_go_of_unreachable(&self, looks: &mut Looks, readers: &mut Readers) {
+        let since = &mut looks.unreachable;
         let members = self.live.borrow().clone();
         let now = Instant::now();
         for source in 0..self.configured.len() {
             if self.can_be_reached(source, &members) {
-                since.remove(&source);
+                if since.remove(&source).is_some() {
+                    looks.owners_at = None;
+                }
             } else if *since.entry(source).or_insert(now) + self.settings.ownership.lease <= now {
                 let of_it = readers.all().filter(|reader| reader.source == source);
                 let streams: Vec<String> = of_it.map(|reader| reader.stream.clone()).collect();
@@ -383,7 +392,18 @@ impl Sources {
                 .count(),
         };
         let now_ms = self.clock.unix_ms();
+        let members = self.live.borrow().clone();
         for (index, discovery) in discoveries.iter().enumerate() {
+            if !self.can_be_reached(index, &members) {
+                // What belongs to this daemon is its trouble, even while others help out.
+                let settings = &self.configured[index].settings;
+                let streams = discovery.streams.iter();
+                let keys = streams.map(|(stream, _)| owner_key(settings, stream));
+                let left = keys.filter(|key| {
+                    !readers.runs(key) && members.of_source(key) == Some(&self.era.nonce)
+                });
+                state.owned += left.count();
+            }
             let (mut lag, mut oldest) = (0, None);
             for reader in readers.all().filter(|reader| reader.source == index) {
                 let stream = *reader.state.borrow();

@@ -30,7 +30,7 @@ pub struct Membership {
     beaten_at: Duration,
     counter: u64,
     /// The nonce of the present era, or of the one that is being begun.
-    joined: Option<String>,
+    joined: Option<Joined>,
     /// Shards that this daemon may have claimed without knowing, because no reply came.
     doubtful: HashSet<u16>,
 }
@@ -73,7 +73,10 @@ impl Membership {
         ));
         self.seen.clear();
         self.doubtful.clear();
-        self.joined = Some(era.nonce.clone());
+        self.joined = Some(Joined {
+            nonce: era.nonce.clone(),
+            others: Vec::new(),
+        });
         let mut listed = self.send_beat(&era, true).await?.unwrap_or_default();
         let predecessors: Vec<String> = listed
             .iter()
@@ -83,6 +86,9 @@ impl Membership {
         self.store.depose(&predecessors).await?;
         listed.retain(|member| !predecessors.contains(&member.nonce));
         let members = Members::new(listed);
+        if let Some(joined) = &mut self.joined {
+            joined.others = members.others(&era.nonce);
+        }
         self.claim(&era, &members, &HashSet::new()).await?;
         self.call_others(&era, &members).await;
         Ok((era, members))
@@ -235,17 +241,29 @@ impl Membership {
         Ok(())
     }
 
-    /// Takes back a joining that was broken off, or whose era ended before anything was begun.
+    /// Takes back a joining that was broken off, or whose era failed. Returns whether there were other daemons.
     ///
     /// # Errors
     ///
     /// Whatever keeps Redis from answering.
-    pub async fn take_back(&mut self) -> Result<(), StoreError> {
-        match self.joined.take() {
-            Some(nonce) => self.store.depose(&[nonce]).await,
-            None => Ok(()),
+    pub async fn take_back(&mut self) -> Result<bool, StoreError> {
+        let Some(joined) = self.joined.take() else {
+            return Ok(false);
+        };
+        self.store.depose(&[joined.nonce]).await?;
+        // What was released for this daemon belongs to them again.
+        if let Err(error) = self.store.call(&joined.others).await {
+            tracing::debug!(%error, "the other daemons could not be called");
         }
+        Ok(!joined.others.is_empty())
     }
+}
+
+/// Under which nonce this daemon has joined and not left, and who was there before.
+#[derive(Debug)]
+struct Joined {
+    nonce: String,
+    others: Vec<String>,
 }
 
 /// Those of `nonces` whose daemons live: by the list, or by asking, because one that is not in it may have joined since.

@@ -9,8 +9,7 @@ use crate::schedule::Kind;
 /// is delivered or stored (a second) and acknowledged, on a busy machine.
 const SETTLING_MS: u64 = 2_500;
 
-/// What is begun by a fault goes on after it: connecting anew, a lease that runs out, shards that are claimed,
-/// and the look every ten seconds for what is pending and in nobody's hands.
+/// What is begun by a fault goes on after it: connecting anew, a lease that runs out, shards that are claimed.
 pub const AFTERMATH_MS: u64 = 3_000;
 
 /// A group that is made again begins at its source's mark, which is written each second and stands before the oldest

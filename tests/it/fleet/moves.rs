@@ -206,8 +206,8 @@ async fn order_and_rate_hold_while_shards_move_to_and_fro() {
                 .collect();
             for (from, start) in times.iter().enumerate() {
                 for (until, end) in times.iter().enumerate().skip(from) {
-                    // Requests may arrive closer together than they were sent.
-                    let window = (*end - *start).as_secs_f64() + 0.25;
+                    // Requests may arrive closer together than they were sent, on a busy machine.
+                    let window = (*end - *start).as_secs_f64() + 0.75;
                     let most = f64::from(limit.burst) + limit.per_second * window;
                     let sent = (until - from + 1) as f64;
                     assert!(sent <= most + 1.0, "{id}: {sent} within {window} s");

@@ -168,6 +168,13 @@ async fn a_stream_whose_server_only_the_other_daemon_can_reach_is_read_by_that()
     add(1).await;
     let next = next_reader_of(&redis, "in@far", &before).await;
     ledger.complete(&["w"], "e", 2).await;
+    let cut_off = match of.of_source("in@far") {
+        Some("web1") => &first,
+        _ => &second,
+    };
+    cut_off
+        .wait_for_readyz(|page| page.status == 503 && page.body.contains("not being read"))
+        .await;
     proxy.mend();
     let back = next_reader_of(&redis, "in@far", &next).await;
     assert_eq!(
