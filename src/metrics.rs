@@ -63,7 +63,8 @@ pub const SOURCE_STOP_REASONS: [&str; 17] = [
     "group_lost",
     "unavailable",
     "failed",
-    // Pombo itself reads no more: until its webhooks are known, and all in a form that it reads, Redis or its queues have room, its beats arrive.
+    // Pombo itself reads no more: until its webhooks are known, and all in a form that it reads, Redis or its queues have
+    // room, its beats arrive.
     "registry_stale",
     "newer_version",
     "memory_watermark",

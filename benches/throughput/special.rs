@@ -174,6 +174,8 @@ pub async fn restart(scenario: &Scenario, title: &str) -> Figures {
 
 /// Asks the management API `rate` times a second, until it is aborted.
 pub async fn ask_api(port: u16, rate: u64) {
+    // The client wants one even where it speaks no TLS.
+    let _ = rustls::crypto::ring::default_provider().install_default();
     let client = reqwest::Client::new();
     let mut ticks =
         tokio::time::interval(Duration::from_secs(1) / u32::try_from(rate).unwrap_or(1));

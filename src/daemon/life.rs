@@ -111,11 +111,12 @@ impl Life {
                     beginning.trouble("failed", &error);
                     self.readiness
                         .set(readiness::OWNERSHIP, Err(error.to_string()));
-                    if !passes(&error) {
+                    if passes(&error) {
+                        self.pause(pause).await;
+                        pause = (pause * 2).min(AGAIN_LONGEST);
+                    } else {
                         self.set_back(&mut membership, &mut setback).await;
                     }
-                    self.pause(pause).await;
-                    pause = (pause * 2).min(AGAIN_LONGEST);
                 }
             }
         }
@@ -399,7 +400,8 @@ impl Life {
         ending
     }
 
-    /// What it cannot serve, for a reason that does not pass by itself, it must not keep from others.
+    /// How an era ends that could not begin: what this daemon cannot serve, for a reason that does not pass by itself, it
+    /// must not keep from others.
     fn could_not_begin(&self, era: &Era, error: &StoreError) -> Ending {
         tracing::warn!(%error, "the daemon could not begin; it tries again");
         self.readiness

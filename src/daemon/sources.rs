@@ -295,10 +295,7 @@ impl Sources {
                     looks.owners_at = None;
                 }
             } else if *since.entry(source).or_insert(now) + self.settings.ownership.lease <= now {
-                let of_it = readers.all().filter(|reader| reader.source == source);
-                let streams: Vec<String> = of_it.map(|reader| reader.stream.clone()).collect();
-                for stream in streams {
-                    let key = owner_key(&self.configured[source].settings, &stream);
+                for key in readers.of(source) {
                     readers.let_go(&key, now);
                 }
             }

@@ -14,16 +14,16 @@ pub struct Keys {
 }
 
 impl Keys {
-    /// The consumer group of source streams: a fleet with another prefix has one of its own, and gets every event too.
-    pub fn group(&self) -> &str {
-        &self.prefix
-    }
-
     /// Keys under `prefix` (the setting `redis.prefix`).
     pub fn new(prefix: &str) -> Keys {
         Keys {
             prefix: prefix.into(),
         }
+    }
+
+    /// The consumer group of source streams: a fleet with another prefix has one of its own, and gets every event too.
+    pub fn group(&self) -> &str {
+        &self.prefix
     }
 
     /// HASH: schema version and number of shards, checked at boot.

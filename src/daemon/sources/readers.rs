@@ -67,6 +67,15 @@ impl Readers {
         self.running.values()
     }
 
+    /// The names of those whose streams are of the configured source at this place.
+    pub fn of(&self, source: usize) -> Vec<String> {
+        let of_it = self.running.iter();
+        of_it
+            .filter(|(_, running)| running.source == source)
+            .map(|(key, _)| key.clone())
+            .collect()
+    }
+
     /// Lets a reader finish what it has read, until `deadline`. What is not finished then is still pending, and found by
     /// the next owner.
     pub fn let_go(&mut self, key: &str, deadline: Instant) {

@@ -4,10 +4,11 @@ use std::collections::BTreeSet;
 
 use tokio::time::Instant;
 
-use crate::faults::ledger::{Ledger, config, share, subscribe};
+use super::receiver;
+use crate::faults::ledger::{Ledger, config, subscribe};
 use crate::support::cluster::Cluster;
 use crate::support::pombo::Config;
-use crate::support::receiver::{Receiver, Step};
+use crate::support::receiver::Receiver;
 use crate::support::wait::until;
 
 /// Enough for each of three masters to have some.
@@ -18,16 +19,6 @@ fn settings(cluster: &Cluster) -> Config {
     config("redis://ignored")
         .with(&cluster.settings())
         .with(&format!("[ownership]\nshards = {SHARDS}"))
-}
-
-/// Every fifth event fails at first, so that queues, schedules and the rest have work too.
-async fn receiver(ledger: &Ledger) -> Receiver {
-    ledger
-        .receiver(|request| match share(request.header("x-event-id"), 5) {
-            0 if request.header("x-delivery-attempt") == "1" => Step::status(500),
-            _ => Step::status(200),
-        })
-        .await
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

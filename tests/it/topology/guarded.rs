@@ -1,9 +1,9 @@
 //! Servers that want a password, and to be spoken to by TLS, with an authority of their own.
 
-use crate::faults::ledger::{Ledger, config, share, subscribe};
+use super::receiver;
+use crate::faults::ledger::{Ledger, config, subscribe};
 use crate::support::cluster::Cluster;
 use crate::support::pombo::Config;
-use crate::support::receiver::{Receiver, Step};
 use crate::support::redis::{Login, Options, Redis};
 use crate::support::sentinel::Sentinels;
 use crate::support::tls::TestCa;
@@ -31,16 +31,6 @@ fn without_client_certificates(mut options: Options) -> Options {
     let words = ["--tls-auth-clients", "no"].map(str::to_owned);
     options.arguments.extend(words);
     options
-}
-
-/// Every fifth event fails at first, so that there is something to store.
-async fn receiver(ledger: &Ledger) -> Receiver {
-    ledger
-        .receiver(|request| match share(request.header("x-event-id"), 5) {
-            0 if request.header("x-delivery-attempt") == "1" => Step::status(500),
-            _ => Step::status(200),
-        })
-        .await
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
