@@ -34,8 +34,12 @@ const DIGEST_CHARS: usize = 22;
 ///
 /// It follows from what is delivered and to whom, so it survives a crash and is the same on every attempt.
 pub fn delivery_id(webhook_id: &str, stream: &str, entry: EntryId) -> String {
-    let digest = short_digest(&[webhook_id, stream, &entry.to_string()]);
-    format!("{webhook_id}.{digest}")
+    let mut id = String::with_capacity(webhook_id.len() + 1 + DIGEST_CHARS);
+    id.push_str(webhook_id);
+    id.push('.');
+    let digest = digest_of(&[webhook_id, stream, &entry.to_string()]);
+    URL_SAFE_NO_PAD.encode_string(digest, &mut id);
+    id
 }
 
 /// The webhook that a delivery id belongs to; `None` for what is no delivery id.
@@ -55,6 +59,10 @@ pub(crate) fn is_id_byte(byte: u8) -> bool {
 
 /// Base64url of the first 16 bytes of the SHA-256 of the parts, joined by NUL bytes.
 pub(crate) fn short_digest(parts: &[&str]) -> String {
+    URL_SAFE_NO_PAD.encode(digest_of(parts))
+}
+
+fn digest_of(parts: &[&str]) -> [u8; DIGEST_BYTES] {
     let mut hasher = Sha256::new();
     for (index, part) in parts.iter().enumerate() {
         if index > 0 {
@@ -62,7 +70,8 @@ pub(crate) fn short_digest(parts: &[&str]) -> String {
         }
         hasher.update(part.as_bytes());
     }
-    URL_SAFE_NO_PAD.encode(&hasher.finalize()[..DIGEST_BYTES])
+    let whole: [u8; 32] = hasher.finalize().into();
+    std::array::from_fn(|index| whole[index])
 }
 
 /// What was tried so far for a delivery.

@@ -23,6 +23,9 @@ mod tests;
 /// What generated secrets begin with, and what is cut off before the base64 of a Standard Webhooks key.
 const SECRET_PREFIX: &str = "whsec_";
 
+/// Room for one signature with what stands before it.
+const SIGNATURE_CHARS: usize = 96;
+
 /// How the operator's own header is made; always HMAC-SHA256 with the secret's whole text as the key.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -68,23 +71,29 @@ impl SigningKeys {
     /// have room for one signature only, with the newest. Without any secret there is nothing to sign
     /// with, and the value holds no signature.
     pub fn sign(&self, scheme: Scheme, unix_s: u64, body: &[u8]) -> String {
-        let newest = || match self.whole.first() {
-            Some(key) => hex::encode(digest(key, &[body])),
-            None => String::new(),
-        };
+        let mut value = String::with_capacity(self.whole.len().max(1) * SIGNATURE_CHARS);
         match scheme {
             Scheme::Timestamped => {
-                let time = unix_s.to_string();
-                let mut value = format!("t={time}");
+                value.push_str("t=");
+                value.push_str(&unix_s.to_string());
+                // What is signed is the time as it stands in the header.
+                let time = "t=".len()..value.len();
                 for key in &self.whole {
+                    let mac = digest(key, &[&value.as_bytes()[time.clone()], b".", body]);
                     value.push_str(",v1=");
-                    value.push_str(&hex::encode(digest(key, &[time.as_bytes(), b".", body])));
+                    push_hex(&mut value, mac);
                 }
-                value
             }
-            Scheme::Sha256 => format!("sha256={}", newest()),
-            Scheme::Hex => newest(),
+            Scheme::Sha256 | Scheme::Hex => {
+                if scheme == Scheme::Sha256 {
+                    value.push_str("sha256=");
+                }
+                if let Some(key) = self.whole.first() {
+                    push_hex(&mut value, digest(key, &[body]));
+                }
+            }
         }
+        value
     }
 
     /// The value of the header beside the operator's for the schemes with room for one signature only: while a secret
@@ -114,12 +123,20 @@ impl SigningKeys {
     pub fn sign_standard(&self, id: &str, unix_s: u64, body: &[u8]) -> Option<String> {
         let time = unix_s.to_string();
         let message = [id.as_bytes(), b".", time.as_bytes(), b".", body];
-        let signatures: Vec<String> = self
-            .standard
-            .iter()
-            .map(|key| format!("v1,{}", STANDARD.encode(digest(key, &message))))
-            .collect();
-        (!signatures.is_empty()).then(|| signatures.join(" "))
+        let mut value = String::with_capacity(self.standard.len() * SIGNATURE_CHARS);
+        for key in &self.standard {
+            value.push_str(if value.is_empty() { "v1," } else { " v1," });
+            STANDARD.encode_string(digest(key, &message), &mut value);
+        }
+        (!value.is_empty()).then_some(value)
+    }
+}
+
+fn push_hex(to: &mut String, mac: [u8; 32]) {
+    for byte in mac {
+        for digit in [byte >> 4, byte & 15] {
+            to.push(char::from(b"0123456789abcdef"[usize::from(digit)]));
+        }
     }
 }
 

@@ -7,9 +7,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue, Uri, header};
+use http::{HeaderMap, HeaderName, HeaderValue, header};
 
-use super::http_client::{HttpClient, Post, Posted, micros};
+use super::http_client::{Endpoint, HttpClient, Post, Posted, micros};
 use crate::clock::{Clock, rfc3339_ms};
 use crate::delivery::{AttemptRecord, Phases, RequestShape, delivery_id};
 use crate::event::Event;
@@ -26,8 +26,7 @@ pub use shown::shown_headers;
 
 /// What of a webhook's requests never changes, made once for all its attempts.
 pub struct Prepared {
-    /// Where they go.
-    pub uri: Uri,
+    to: Arc<Endpoint>,
     headers: HeaderMap,
     keys: SigningKeys,
     /// When a rotation ends (Unix ms), and what signs from then on. Requests are prepared once and made for days.
@@ -194,7 +193,7 @@ impl Prepared {
                 own_headers,
             },
             forbidden,
-            uri,
+            to: Arc::new(Endpoint::new(uri)),
             headers,
             keys: keys_at(0),
             rotated: webhook.rotation_ends_ms.map(|end| (end, keys_at(end))),
@@ -283,7 +282,7 @@ impl Prepared {
             }
         }
         Post {
-            uri: self.uri.clone(),
+            to: self.to.clone(),
             headers,
             body,
             timeout: self.timeout,

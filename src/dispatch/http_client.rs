@@ -7,7 +7,9 @@
 
 mod bounded;
 mod connector;
+mod endpoint;
 mod failure;
+mod pool;
 mod resolver;
 pub(crate) mod tls;
 mod transport;
@@ -18,14 +20,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::RETRY_AFTER;
-use http::uri::Scheme;
-use http::{HeaderMap, Method, Request, Response, Uri};
+use http::header::{HOST, RETRY_AFTER};
+use http::{HeaderMap, Method, Request, Response};
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::{Body as _, Incoming};
-use hyper_util::client::legacy::Client;
-use hyper_util::client::legacy::connect::{CaptureConnection, capture_connection};
-use hyper_util::rt::{TokioExecutor, TokioTimer};
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use crate::delivery::Phases;
@@ -34,6 +32,9 @@ use crate::settings::DeliverySettings;
 use crate::target::TargetRules;
 
 use connector::Connector;
+pub use endpoint::Endpoint;
+use failure::PostError;
+use pool::{Lent, Pool};
 pub use resolver::Resolver;
 use transport::Usage;
 pub(super) use transport::micros;
@@ -47,23 +48,17 @@ const MAX_HEAD: usize = 64 * 1024;
 /// The longest `Retry-After` worth reading: an HTTP date has 29 characters.
 const MAX_RETRY_AFTER: usize = 64;
 
-/// Bounds what a peer may send on one HTTP/2 stream before it is read, in bytes.
-const H2_STREAM_WINDOW: u32 = 64 * 1024;
-
 /// Bounds what a peer may send on one HTTP/2 connection before it is read, in bytes.
 const H2_CONNECTION_WINDOW: u32 = 1024 * 1024;
 
 /// Idle connections to one host are at most this part of all that are kept.
 const PARTS_OF_KEPT: usize = 4;
 
-/// HTTP/2 streams that were reset lately and are remembered, so that frames still under way for them are no offence.
-const H2_RESET_STREAMS: usize = 256;
-
 /// One POST, ready to go: what is signed and sent is exactly this.
 #[derive(Clone, Debug)]
 pub struct Post {
-    /// The absolute `http` or `https` URL, without credentials.
-    pub uri: Uri,
+    /// Where it goes.
+    pub to: Arc<Endpoint>,
     /// Every header but `host` and `content-length`, which the client adds.
     pub headers: HeaderMap,
     /// The body, byte for byte.
@@ -82,25 +77,27 @@ impl Post {
         });
         let mut headers: Vec<(String, String)> = own.collect();
         headers.push(("content-length".to_owned(), self.body.len().to_string()));
-        if let Some(host) = self.uri.host() {
-            // As HTTP has it: the port where it is not the scheme's own.
-            let secure = self.uri.scheme() == Some(&Scheme::HTTPS);
-            let port = self
-                .uri
-                .port_u16()
-                .filter(|port| *port != if secure { 443 } else { 80 });
-            let host = port.map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"));
-            headers.push(("host".to_owned(), host));
+        if let Some(host) = self.to.host() {
+            let host = String::from_utf8_lossy(host.as_bytes()).into_owned();
+            headers.push((HOST.as_str().to_owned(), host));
         }
         headers.sort();
         headers
     }
 
-    fn into_request(self) -> Request<Full<Bytes>> {
+    fn into_request(self, is_http2: bool) -> Request<Full<Bytes>> {
         let mut request = Request::new(Full::new(self.body));
         *request.method_mut() = Method::POST;
-        *request.uri_mut() = self.uri;
         *request.headers_mut() = self.headers;
+        if is_http2 {
+            // Its host is a part of the URL there.
+            *request.uri_mut() = self.to.uri().clone();
+        } else {
+            *request.uri_mut() = self.to.origin_form().clone();
+            if let Some(host) = self.to.host() {
+                request.headers_mut().insert(HOST, host.clone());
+            }
+        }
         request
     }
 }
@@ -157,10 +154,8 @@ pub(crate) fn tls_config(extra_ca: Option<&Path>) -> Result<rustls::ClientConfig
 /// The delivery client. Cheap to clone; clones share their connections.
 #[derive(Clone)]
 pub struct HttpClient {
-    pooled: Client<Connector, Full<Bytes>>,
-    /// Never takes a connection from the pool: for the one re-send after an idle connection turned out to be dead, when
-    /// its idle neighbours are likely to be dead too.
-    fresh: Client<Connector, Full<Bytes>>,
+    connector: Connector,
+    pool: Arc<Pool>,
     response_body_limit: usize,
 }
 
@@ -197,26 +192,13 @@ impl HttpClient {
             delivery.max_in_flight_total,
             H2_CONNECTION_WINDOW as usize + delivery.response_body_limit + 4 * MAX_HEAD,
         );
-        let mut builder = Client::builder(TokioExecutor::new());
-        builder
-            .timer(TokioTimer::new())
-            .pool_timer(TokioTimer::new())
-            .pool_idle_timeout(delivery.idle_connection_timeout)
-            .http1_max_buf_size(MAX_HEAD)
-            .http2_max_header_list_size(MAX_HEAD as u32)
-            .http2_initial_stream_window_size(H2_STREAM_WINDOW)
-            .http2_initial_connection_window_size(H2_CONNECTION_WINDOW)
-            .http2_max_concurrent_reset_streams(H2_RESET_STREAMS);
-        let fresh = builder.pool_max_idle_per_host(0).build(connector.clone());
         // Many webhooks can share a host, but it must leave others room among the connections that are kept in all.
         let one_webhook = usize::try_from(delivery.max_in_flight).unwrap_or(usize::MAX);
         let share = delivery.max_in_flight_total / PARTS_OF_KEPT;
-        let pooled = builder
-            .pool_max_idle_per_host(one_webhook.max(share).max(1))
-            .build(connector);
+        let most_idle = one_webhook.max(share).max(1);
         Ok(Self {
-            pooled,
-            fresh,
+            connector,
+            pool: Pool::new(most_idle, delivery.idle_connection_timeout),
             response_body_limit: delivery.response_body_limit,
         })
     }
@@ -236,46 +218,45 @@ impl HttpClient {
     pub async fn post_made_by(&self, make: impl Fn() -> Post) -> Posted {
         let started = Instant::now();
         let post = make();
-        let (uri, timeout) = (post.uri.clone(), post.timeout);
+        let (to, timeout) = (post.to.clone(), post.timeout);
         let mut deadline = pin!(sleep_until(started + timeout));
-        let mut resent = false;
-
-        let mut request = post.into_request();
-        let over = capture_if_tls(&mut request);
+        let (mut over, mut resent) = (None, false);
         let mut head = tokio::select! {
             biased;
-            head = self.pooled.request(request) => Some(head),
+            head = self.send(post, true, &mut over) => Some(head),
             () = deadline.as_mut() => None,
         };
         if let Some(Err(error)) = &head
-            && failure::is_lost_on_reused_connection(error, started)
+            && error.is_lost_on_reused_connection(started)
         {
             resent = true;
-            let request = make().into_request();
+            over = None;
+            // Not over another idle connection: those to the same host are likely to be dead too.
             head = tokio::select! {
                 biased;
-                head = self.fresh.request(request) => Some(head),
+                head = self.send(make(), false, &mut over) => Some(head),
                 () = deadline.as_mut() => None,
             };
         }
-
         let (result, phases) = match head {
-            Some(Ok(response)) => {
-                let usage = response.extensions().get::<Arc<Usage>>();
+            Some(Ok((lent, response))) => {
                 let phases = Phases {
                     first_byte_us: Some(micros(started.elapsed())),
-                    ..usage.map_or_else(Phases::default, |usage| usage.making_for(started))
+                    ..lent.usage().making_for(started)
                 };
-                (self.read_answer(response, deadline).await, phases)
+                let result = self.read_answer(&to, lent, response, deadline).await;
+                (result, phases)
             }
-            Some(Err(error)) => (
-                failure::explain(&error, &uri),
-                failure::phases(&error, started),
-            ),
-            None => (
-                failure::timed_out(&uri, timeout),
-                leave_stalled(over, started),
-            ),
+            Some(Err(error)) => (error.explain(to.uri()), error.phases(started)),
+            None => {
+                let phases = over.map_or_else(Phases::default, |usage| {
+                    // An HTTP/2 connection may be dead without anybody having noticed; an HTTP/1.1 one is closed with
+                    // its request anyway.
+                    self.pool.leave(to.origin(), &usage);
+                    usage.making_for(started)
+                });
+                (failure::timed_out(to.uri(), timeout), phases)
+            }
         };
         Posted {
             result,
@@ -285,25 +266,63 @@ impl HttpClient {
         }
     }
 
+    /// Sends `post` and waits for the head of its answer, over a connection that is kept if it `may_reuse` one. `over`
+    /// tells the connection's use as soon as there is one, for those who wait no longer.
+    async fn send(
+        &self,
+        post: Post,
+        may_reuse: bool,
+        over: &mut Option<Arc<Usage>>,
+    ) -> Result<(Lent, Response<Incoming>), PostError> {
+        let kept = match may_reuse {
+            true => self.pool.take(post.to.origin()).await,
+            false => None,
+        };
+        let mut lent = match kept {
+            Some(lent) => lent,
+            None => match Box::pin(self.connector.connect(&post.to)).await? {
+                Lent::Http2(new) if may_reuse => {
+                    Lent::Http2(self.pool.share(post.to.origin(), new))
+                }
+                lent => lent,
+            },
+        };
+        *over = Some(Arc::clone(lent.usage()));
+        match lent.send(post.into_request(lent.is_http2())).await {
+            Ok(response) => Ok((lent, response)),
+            Err(error) => Err(PostError::Lost {
+                error,
+                usage: Arc::clone(lent.usage()),
+            }),
+        }
+    }
+
     async fn read_answer(
         &self,
+        to: &Endpoint,
+        mut lent: Lent,
         response: Response<Incoming>,
         deadline: Pin<&mut Sleep>,
     ) -> AttemptResult {
         let (head, body) = response.into_parts();
-        if let Some(usage) = head.extensions.get::<Arc<Usage>>() {
-            usage.note_answer();
-        }
+        lent.usage().note_answer();
         let retry_after = head
             .headers
             .get(RETRY_AFTER)
             .and_then(|value| value.to_str().ok())
             .filter(|value| value.len() <= MAX_RETRY_AFTER)
             .map(str::to_owned);
+        let (body_start, is_whole) =
+            read_start(&mut lent, body, self.response_body_limit, deadline).await;
+        if let Lent::Http1(connection) = lent
+            && is_whole
+        {
+            self.pool.give_back(to.origin(), connection).await;
+        }
         AttemptResult::Answer {
             status: head.status.as_u16(),
             retry_after,
-            body_start: read_start(body, self.response_body_limit, deadline).await,
+            body_start,
         }
     }
 }
@@ -314,49 +333,36 @@ impl std::fmt::Debug for HttpClient {
     }
 }
 
-/// Reads up to `limit` bytes of `body` so that its connection can be used again, and keeps the first of them. Where it
-/// stops early, dropping `body` closes the connection, or resets the HTTP/2 stream.
-async fn read_start(mut body: Incoming, limit: usize, mut deadline: Pin<&mut Sleep>) -> Vec<u8> {
+/// Reads up to `limit` bytes of `body` so that its connection can be used again, and keeps the first of them; and whether
+/// it was read to its end. Where it was not, dropping the connection closes it; over HTTP/2, dropping `body` resets the
+/// stream.
+async fn read_start(
+    lent: &mut Lent,
+    mut body: Incoming,
+    limit: usize,
+    mut deadline: Pin<&mut Sleep>,
+) -> (Vec<u8>, bool) {
     let mut kept = Vec::new();
     let mut left = limit;
     while !body.is_end_stream() {
         let frame = tokio::select! {
             // The deadline first: a peer whose frames are always ready must not keep it from being looked at.
             biased;
-            () = deadline.as_mut() => break,
-            frame = body.frame() => frame,
+            () = deadline.as_mut() => return (kept, false),
+            frame = lent.drive(body.frame()) => frame,
         };
-        let Some(Ok(frame)) = frame else { break };
-        let Ok(data) = frame.into_data() else {
-            continue;
+        let data = match frame {
+            None => break,
+            Some(Err(_)) => return (kept, false),
+            Some(Ok(frame)) => frame.into_data(),
         };
+        let Ok(data) = data else { continue };
         let wanted = data.len().min(left).min(KEPT_BODY - kept.len());
         kept.extend_from_slice(&data[..wanted]);
         match left.checked_sub(data.len()) {
             Some(rest) => left = rest,
-            None => break,
+            None => return (kept, false),
         }
     }
-    kept
-}
-
-/// Keeps hold of the connection that `request` will go over, where it may be an HTTP/2 one (there is none without TLS).
-fn capture_if_tls(request: &mut Request<Full<Bytes>>) -> Option<CaptureConnection> {
-    (request.uri().scheme() == Some(&Scheme::HTTPS)).then(|| capture_connection(request))
-}
-
-/// Keeps later requests off an HTTP/2 connection on which one that began at `started` has just waited in vain: it may be
-/// dead without anybody having noticed. Other requests on it go on; an HTTP/1.1 connection is closed with its request
-/// anyway. Returns what is known of how the connection was made.
-fn leave_stalled(over: Option<CaptureConnection>, started: Instant) -> Phases {
-    if let Some(over) = over
-        && let Some(connected) = over.connection_metadata().as_ref()
-    {
-        if connected.is_negotiated_h2() {
-            connected.poison();
-        }
-        let usage = failure::usage_of(connected);
-        return usage.map_or_else(Phases::default, |usage| usage.making_for(started));
-    }
-    Phases::default()
+    (kept, true)
 }

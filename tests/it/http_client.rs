@@ -13,7 +13,7 @@ use tokio::time::Instant;
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Version};
-use pombo::dispatch::http_client::{HttpClient, HttpClientError, Post, Posted, Resolver};
+use pombo::dispatch::http_client::{Endpoint, HttpClient, HttpClientError, Post, Posted, Resolver};
 use pombo::outcome::{AttemptResult, FailureKind};
 use pombo::settings::{DeliverySettings, Settings};
 use pombo::target::TargetRules;
@@ -66,7 +66,7 @@ fn post(url: &str) -> Post {
     headers.insert("content-type", HeaderValue::from_static("application/json"));
     headers.insert("x-event-id", HeaderValue::from_static("evt_1"));
     Post {
-        uri: url.parse().unwrap(),
+        to: Arc::new(Endpoint::new(url.parse().unwrap())),
         headers,
         body: Bytes::from_static(br#"{"a":1}"#),
         timeout: LONG,

@@ -8,7 +8,7 @@ use http::{HeaderMap, HeaderValue, StatusCode};
 use pombo::cli::listen::{Delivery, Listener, Reply};
 use pombo::cli::signature_check::{Check, Checker};
 use pombo::clock::Clock;
-use pombo::dispatch::http_client::{HttpClient, Post};
+use pombo::dispatch::http_client::{Endpoint, HttpClient, Post};
 use pombo::outcome::AttemptResult;
 use pombo::settings::{Secret, Settings};
 use pombo::signature::{Scheme, SigningKeys};
@@ -44,8 +44,9 @@ fn signed_at(unix_s: u64, to: &Listener) -> Post {
     ] {
         headers.insert(name, HeaderValue::from_str(&value).unwrap());
     }
+    let url = format!("http://{}/hook", to.local_addr());
     Post {
-        uri: format!("http://{}/hook", to.local_addr()).parse().unwrap(),
+        to: Arc::new(Endpoint::new(url.parse().unwrap())),
         headers,
         body: Bytes::from_static(BODY),
         timeout: std::time::Duration::from_secs(30),

@@ -1,4 +1,4 @@
-//! Makes connections: name, address check, TCP, TLS, all within the connect timeout.
+//! Makes connections: name, address check, TCP, TLS, all within the connect timeout; and then HTTP.
 
 use std::net::SocketAddr;
 use std::pin::Pin;
@@ -8,8 +8,9 @@ use std::time::Duration;
 
 use futures_util::stream::{FuturesUnordered, StreamExt as _};
 use http::Uri;
-use http::uri::Scheme;
+use hyper::client::conn;
 use hyper_rustls::{HttpsConnector, MaybeHttpsStream};
+use hyper_util::rt::{TokioExecutor, TokioTimer};
 use rustls::ClientConfig;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout, timeout_at};
@@ -17,17 +18,23 @@ use tower_service::Service;
 
 use crate::target::{Refusal, TargetRules};
 
-use super::Resolver;
-use super::failure::{ConnectError, NoConnection, tls_failure};
+use super::endpoint::{Endpoint, is_secure};
+use super::failure::{ConnectError, NoConnection, PostError, tls_failure};
+use super::pool::{Http1, Http2, Lent, Stream};
 use super::resolver::is_literal;
 use super::transport::{Making, OpenConnections, Transport};
+use super::{H2_CONNECTION_WINDOW, MAX_HEAD, Resolver};
 
+/// Bounds what a peer may send on one HTTP/2 stream before it is read, in bytes.
+const H2_STREAM_WINDOW: u32 = 64 * 1024;
+/// HTTP/2 streams that were reset lately and are remembered, so that frames still under way for them are no offence.
+const H2_RESET_STREAMS: usize = 256;
 /// How long an address is tried alone before the next one is tried beside it (RFC 8305 recommends 250 ms).
 const HEAD_START: Duration = Duration::from_millis(250);
 
 type Connecting<T, E> = Pin<Box<dyn Future<Output = Result<T, E>> + Send>>;
 
-/// Makes connections over TCP, with TLS where the scheme asks for it. Cheap to clone: the pool does so for every request.
+/// Makes connections over TCP, with TLS where the scheme asks for it.
 #[derive(Clone)]
 pub(super) struct Connector(Arc<Parts>);
 
@@ -61,34 +68,61 @@ impl Connector {
     }
 }
 
-impl Service<Uri> for Connector {
-    type Response = MaybeHttpsStream<Transport>;
-    type Error = NoConnection;
-    type Future = Connecting<Self::Response, NoConnection>;
-
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), NoConnection>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, uri: Uri) -> Self::Future {
-        let parts = Arc::clone(&self.0);
-        Box::pin(async move {
-            let making = Arc::new(Making::default());
-            let connected = parts.connect(uri, &making).await;
-            connected.map_err(|why| NoConnection {
-                why,
-                phases: making.phases(),
-            })
-        })
+impl Connector {
+    /// Makes a connection for one request or more, over HTTP/2 where the peer chose that.
+    ///
+    /// # Errors
+    ///
+    /// [`PostError::NoConnection`]; [`PostError::Lost`] where HTTP/2 could not even begin.
+    pub(super) async fn connect(&self, to: &Endpoint) -> Result<Lent, PostError> {
+        let making = Arc::new(Making::default());
+        let connected = self.0.connect(to.uri().clone(), &making).await;
+        let stream = connected.map_err(|why| NoConnection {
+            why,
+            phases: making.phases(),
+        })?;
+        let (usage, is_http2) = match &stream {
+            MaybeHttpsStream::Http(tcp) => (tcp.usage(), false),
+            MaybeHttpsStream::Https(tls) => {
+                let (tcp, session) = tls.inner().get_ref();
+                (tcp.inner().usage(), session.alpn_protocol() == Some(b"h2"))
+            }
+        };
+        let usage = Arc::clone(usage);
+        let lost = |error| PostError::Lost {
+            error,
+            usage: Arc::clone(&usage),
+        };
+        if is_http2 {
+            let (sender, connection) = http2().handshake(stream).await.map_err(lost)?;
+            // What ends it is told to whoever has a request under way.
+            tokio::spawn(async move { drop(connection.await) });
+            return Ok(Lent::Http2(Http2::new(sender, usage)));
+        }
+        let (sender, connection) = http1().handshake(stream).await.map_err(lost)?;
+        Ok(Lent::Http1(Http1::new(sender, connection, usage)))
     }
 }
 
+fn http1() -> conn::http1::Builder {
+    let mut builder = conn::http1::Builder::new();
+    builder.max_buf_size(MAX_HEAD);
+    builder
+}
+
+fn http2() -> conn::http2::Builder<TokioExecutor> {
+    let mut builder = conn::http2::Builder::new(TokioExecutor::new());
+    builder
+        .timer(TokioTimer::new())
+        .max_header_list_size(MAX_HEAD as u32)
+        .initial_stream_window_size(H2_STREAM_WINDOW)
+        .initial_connection_window_size(H2_CONNECTION_WINDOW)
+        .max_concurrent_reset_streams(H2_RESET_STREAMS);
+    builder
+}
+
 impl Parts {
-    async fn connect(
-        &self,
-        uri: Uri,
-        making: &Arc<Making>,
-    ) -> Result<MaybeHttpsStream<Transport>, ConnectError> {
+    async fn connect(&self, uri: Uri, making: &Arc<Making>) -> Result<Stream, ConnectError> {
         let target = Target::of(&uri)?;
         let tcp = TcpConnector {
             parts: Arc::clone(&self.tcp),
@@ -130,8 +164,8 @@ impl Target {
     pub(super) fn of(uri: &Uri) -> Result<Self, ConnectError> {
         let host = uri.host().filter(|host| !host.is_empty());
         let host = host.ok_or(ConnectError::NoHost)?.to_owned();
-        let secure = uri.scheme() == Some(&Scheme::HTTPS);
-        let port = uri.port_u16().unwrap_or(if secure { 443 } else { 80 });
+        let port = uri.port_u16();
+        let port = port.unwrap_or(if is_secure(uri) { 443 } else { 80 });
         Ok(Self { host, port })
     }
 

@@ -7,9 +7,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::{Extensions, Uri};
-use hyper_util::client::legacy::Error as ClientError;
-use hyper_util::client::legacy::connect::Connected;
+use http::Uri;
 use tokio::time::Instant;
 
 use crate::delivery::Phases;
@@ -78,28 +76,56 @@ pub(super) fn tls_failure(target: &Target, error: &(dyn StdError + 'static)) -> 
     }
 }
 
-/// Whether `error` is the sudden end of a connection that was there before the request that began at `started`, with no
-/// answer to it. Such a request may be sent again at once: most likely the peer had closed the idle connection already.
-pub(super) fn is_lost_on_reused_connection(error: &ClientError, started: Instant) -> bool {
-    let usage = error.connect_info().and_then(usage_of);
-    usage.is_some_and(|usage| usage.is_reused_by(started))
-        && find::<hyper::Error>(error).is_some_and(is_lost_connection)
+/// Why a request got no answer.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum PostError {
+    #[error(transparent)]
+    NoConnection(#[from] NoConnection),
+    #[error("no answer over a connection that was there")]
+    Lost {
+        #[source]
+        error: hyper::Error,
+        usage: Arc<Usage>,
+    },
 }
 
-/// The use of the connection behind what the pool tells of it.
-pub(super) fn usage_of(connected: &Connected) -> Option<Arc<Usage>> {
-    let mut extras = Extensions::new();
-    connected.get_extras(&mut extras);
-    extras.remove()
-}
-
-/// How the making of its connection went, for a request that began at `started` and got no answer.
-pub(super) fn phases(error: &ClientError, started: Instant) -> Phases {
-    if let Some(failed) = find::<NoConnection>(error) {
-        return failed.phases;
+impl PostError {
+    /// Whether it is the sudden end of a connection that was there before the request that began at `started`, with no
+    /// answer to it. Such a request may be sent again at once: most likely the peer had closed the idle connection already.
+    pub(super) fn is_lost_on_reused_connection(&self, started: Instant) -> bool {
+        match self {
+            PostError::NoConnection(_) => false,
+            PostError::Lost { error, usage } => {
+                usage.is_reused_by(started) && is_lost_connection(error)
+            }
+        }
     }
-    let usage = error.connect_info().and_then(usage_of);
-    usage.map_or_else(Phases::default, |usage| usage.making_for(started))
+
+    /// How the making of its connection went, for a request that began at `started`.
+    pub(super) fn phases(&self, started: Instant) -> Phases {
+        match self {
+            PostError::NoConnection(failed) => failed.phases,
+            PostError::Lost { usage, .. } => usage.making_for(started),
+        }
+    }
+
+    /// As an attempt's result.
+    pub(super) fn explain(&self, uri: &Uri) -> AttemptResult {
+        let (kind, reason) = match self {
+            PostError::NoConnection(NoConnection { why, .. }) => {
+                return AttemptResult::Failure {
+                    kind: why.kind(),
+                    detail: why.to_string(),
+                };
+            }
+            PostError::Lost { error, .. } => exchange_words(error),
+        };
+        let detail = match Target::of(uri) {
+            Ok(target) => format!("no answer from {target}: {reason}"),
+            Err(error) => error.to_string(),
+        };
+        AttemptResult::Failure { kind, detail }
+    }
 }
 
 fn is_lost_connection(error: &hyper::Error) -> bool {
@@ -111,26 +137,6 @@ fn is_lost_connection(error: &hyper::Error) -> bool {
         || error.is_closed()
         || error.is_incomplete_message()
         || (!error.is_parse() && find::<io::Error>(error).is_some())
-}
-
-/// A request that got no answer, as an attempt's result.
-pub(super) fn explain(error: &ClientError, uri: &Uri) -> AttemptResult {
-    if let Some(NoConnection { why: error, .. }) = find(error) {
-        return AttemptResult::Failure {
-            kind: error.kind(),
-            detail: error.to_string(),
-        };
-    }
-    let (kind, reason) = match find::<hyper::Error>(error) {
-        Some(error) => exchange_words(error),
-        None if error.is_connect() => (FailureKind::Connect, "it closed the connection".to_owned()),
-        None => (FailureKind::Other, "the URL cannot be called".to_owned()),
-    };
-    let detail = match Target::of(uri) {
-        Ok(target) => format!("no answer from {target}: {reason}"),
-        Err(error) => error.to_string(),
-    };
-    AttemptResult::Failure { kind, detail }
 }
 
 /// A request whose deadline passed before the head of an answer had come.

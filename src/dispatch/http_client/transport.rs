@@ -1,4 +1,4 @@
-//! A TCP connection as the pool sees it: what is known of its use, and its share in the number of open connections.
+//! A TCP connection, with what is known of its use, and its share in the number of open connections.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
@@ -56,9 +56,10 @@ pub(in crate::dispatch) fn micros(time: Duration) -> u64 {
     u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
 }
 
-/// What is known of a connection's use. The pool hands it out with every answer and with every failure.
+/// What is known of a connection's use.
 #[derive(Debug)]
 pub(super) struct Usage {
+    single_use: bool,
     established: Instant,
     answered: AtomicBool,
     making: Arc<Making>,
@@ -66,6 +67,11 @@ pub(super) struct Usage {
 }
 
 impl Usage {
+    /// Whether it serves one request and is closed.
+    pub(super) fn is_single_use(&self) -> bool {
+        self.single_use
+    }
+
     /// Notes that an answer came over this connection: from now on it is a reused one.
     pub(super) fn note_answer(&self) {
         // The flag is read far more often than it changes; a store each time would move its cache line about.
@@ -116,7 +122,6 @@ impl OpenConnections {
 pub(super) struct Transport {
     io: TokioIo<Bounded>,
     usage: Arc<Usage>,
-    single_use: bool,
     among: Arc<OpenConnections>,
 }
 
@@ -126,14 +131,18 @@ impl Transport {
         Self {
             io: TokioIo::new(Bounded::new(stream, among.most_unasked)),
             usage: Arc::new(Usage {
+                single_use: others >= among.keep,
                 established: Instant::now(),
                 answered: AtomicBool::new(false),
                 making,
                 told: AtomicBool::new(false),
             }),
-            single_use: others >= among.keep,
             among,
         }
+    }
+
+    pub(super) fn usage(&self) -> &Arc<Usage> {
+        &self.usage
     }
 
     /// TLS' handshake over this connection, which begins as soon as it is there, is done.
@@ -148,13 +157,10 @@ impl Drop for Transport {
     }
 }
 
+/// The TLS connector asks for it.
 impl Connection for Transport {
     fn connected(&self) -> Connected {
-        let connected = Connected::new().extra(Arc::clone(&self.usage));
-        if self.single_use {
-            connected.poison();
-        }
-        connected
+        Connected::new()
     }
 }
 

@@ -206,12 +206,15 @@ impl Lane {
             attempts + 1,
         );
         let in_flight = InFlight::new(&self.dispatch.metrics.in_flight);
-        self.flying.push(Box::pin(async move {
-            let attempted = made.await;
-            drop(permit);
-            drop(in_flight);
-            Landed { number, attempted }
-        }));
+        // Attempts drive their connections: all of a lane's together would soon use up the share of work that the runtime
+        // allows a task before it has to yield, and then be polled in vain.
+        self.flying
+            .push(Box::pin(tokio::task::unconstrained(async move {
+                let attempted = made.await;
+                drop(permit);
+                drop(in_flight);
+                Landed { number, attempted }
+            })));
         self.flights.insert(
             number,
             Flight {
