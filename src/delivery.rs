@@ -34,8 +34,11 @@ const DIGEST_CHARS: usize = 22;
 ///
 /// It follows from what is delivered and to whom, so it survives a crash and is the same on every attempt.
 pub fn delivery_id(webhook_id: &str, stream: &str, entry: EntryId) -> String {
-    let digest = short_digest(&[webhook_id, stream, &entry.to_string()]);
-    format!("{webhook_id}.{digest}")
+    let mut id = String::with_capacity(webhook_id.len() + 1 + DIGEST_CHARS);
+    id.push_str(webhook_id);
+    id.push('.');
+    push_digest(&mut id, &[webhook_id, stream, &entry.text()]);
+    id
 }
 
 /// The webhook that a delivery id belongs to; `None` for what is no delivery id.
@@ -55,6 +58,12 @@ pub(crate) fn is_id_byte(byte: u8) -> bool {
 
 /// Base64url of the first 16 bytes of the SHA-256 of the parts, joined by NUL bytes.
 pub(crate) fn short_digest(parts: &[&str]) -> String {
+    let mut text = String::with_capacity(DIGEST_CHARS);
+    push_digest(&mut text, parts);
+    text
+}
+
+fn push_digest(text: &mut String, parts: &[&str]) {
     let mut hasher = Sha256::new();
     for (index, part) in parts.iter().enumerate() {
         if index > 0 {
@@ -62,7 +71,7 @@ pub(crate) fn short_digest(parts: &[&str]) -> String {
         }
         hasher.update(part.as_bytes());
     }
-    URL_SAFE_NO_PAD.encode(&hasher.finalize()[..DIGEST_BYTES])
+    URL_SAFE_NO_PAD.encode_string(&hasher.finalize()[..DIGEST_BYTES], text);
 }
 
 /// What was tried so far for a delivery.
