@@ -16,7 +16,7 @@ use crate::event::EntryId;
 mod attempt_log;
 pub mod life;
 
-pub use attempt_log::{AttemptLog, AttemptRecord, LONGEST_LOG, Phases, RequestShape};
+pub use attempt_log::{AttemptLog, AttemptRecord, LONGEST_LOG, Phases, RequestShape, ShapeText};
 pub use life::{Change, State, TRANSITIONS};
 
 #[cfg(test)]
