@@ -116,7 +116,17 @@ fn parts(criterion: &mut Criterion) {
         ..AttemptRecord::default()
     });
     criterion.bench_function("record of a delivery, written", |bench| {
-        bench.iter(|| store.finished(0, "u1", black_box(&event), 1, &log, &settings.history));
+        bench.iter(|| {
+            store.finished(
+                0,
+                "u1",
+                black_box(&event),
+                1,
+                &log,
+                &settings.history,
+                false,
+            )
+        });
     });
     criterion.bench_function("retry, when", |bench| {
         bench.iter(|| settings.retry.next(black_box(5), NOW_MS, None, 0.5, NOW_MS));

@@ -5,10 +5,12 @@
 //! history, and of tries refuse a version that they do not know, so that an older daemon never misreads what a newer one wrote. One-letter
 //! names: they stand in every entry of every queue.
 
+use std::borrow::Cow;
 use std::str::FromStr;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use redis::{Cmd, RedisWrite};
 use serde::{Deserialize, Serialize};
 
 use super::error::StoreError;
@@ -19,8 +21,12 @@ use crate::event::{EntryId, Event};
 #[cfg(test)]
 mod tests;
 
-/// The version of the stored forms that this daemon writes.
+/// The version of the stored forms that this daemon writes, but for entries of histories.
 pub const STORED_VERSION: &str = "1";
+/// The version of the entries of histories: in the first one each part of the event was a field, as in a queue.
+const HISTORY_VERSION: &str = "2";
+/// What stands in place of the content type of nearly every event.
+const JSON_TYPE: &str = "application/json";
 
 /// Fields and values of a stream entry, in order.
 pub(crate) type Fields = Vec<(&'static str, Bytes)>;
@@ -60,31 +66,61 @@ pub(crate) fn queue_fields(event: &Event, attempts_before: u32) -> Fields {
     ]
 }
 
-/// The fields of an entry of a history, one after the other: those of its queue entry without the payload, what became of
-/// it, and the payload last, if it is kept.
-///
-/// Handed out and not collected: this is written for every delivery, straight into the command.
+/// What of a finished delivery stands in the field `d` of its history's entry: one text, because each field of an entry
+/// costs the daemon and Redis about as much as all that is in this one. What goes without saying is left out.
+#[derive(Serialize, Deserialize)]
+struct StoredFinished<'a> {
+    #[serde(borrow)]
+    i: Cow<'a, str>,
+    #[serde(borrow)]
+    t: Cow<'a, str>,
+    #[serde(borrow)]
+    n: Cow<'a, str>,
+    #[serde(borrow)]
+    o: Cow<'a, str>,
+    #[serde(borrow)]
+    e: Cow<'a, str>,
+    a: u32,
+    /// If it is not the time of `e`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    m: Option<u64>,
+    /// If it is not [`JSON_TYPE`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    c: Option<Cow<'a, str>>,
+    /// 0 if the payload is not JSON.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    j: Option<u8>,
+}
+
+/// Adds the fields of an entry of a history to the command that writes it: the event and the attempts at it, the log of
+/// these, and the payload, if it is kept.
 pub(crate) fn write_history(
+    command: &mut Cmd,
     event: &Event,
     attempts: u32,
     log: &AttemptLog,
     with_payload: bool,
-    mut put: impl FnMut(&'static str, &[u8]),
 ) {
-    put("v", STORED_VERSION.as_bytes());
-    put("i", event.id.as_bytes());
-    put("t", event.event_type.as_bytes());
-    put("n", event.tenant.as_bytes());
-    put("m", event.time_ms.to_string().as_bytes());
-    put("o", event.stream.as_bytes());
-    put("e", event.entry_id.to_string().as_bytes());
-    put("c", event.content_type.as_bytes());
-    put("j", if event.payload_is_json { b"1" } else { b"0" });
-    put("a", attempts.to_string().as_bytes());
-    // Numbers and text always serialise.
-    put("l", &serde_json::to_vec(log).unwrap_or_default());
+    let entry_id = event.entry_id.text();
+    let stored = StoredFinished {
+        i: Cow::Borrowed(&event.id),
+        t: Cow::Borrowed(&event.event_type),
+        n: Cow::Borrowed(&event.tenant),
+        o: Cow::Borrowed(&event.stream),
+        e: Cow::Borrowed(&entry_id),
+        a: attempts,
+        m: (event.time_ms != event.entry_id.ms).then_some(event.time_ms),
+        c: (event.content_type != JSON_TYPE).then_some(Cow::Borrowed(&event.content_type)),
+        j: (!event.payload_is_json).then_some(0),
+    };
+    command.arg("v").arg(HISTORY_VERSION);
+    // Numbers and text always serialise, and writing to memory does not fail.
+    command.arg("d");
+    let _ = serde_json::to_writer(command.writer_for_next_arg(), &stored);
+    command.arg("l");
+    let _ = serde_json::to_writer(command.writer_for_next_arg(), log);
     if with_payload {
-        put("p", &event.payload);
+        command.arg("p").arg(&event.payload[..]);
     }
 }
 
@@ -106,12 +142,24 @@ pub(crate) struct FinishedDelivery {
 /// [`StoreError::Corrupt`] names the entry and what is wrong with it.
 pub(crate) fn read_history(entry: &RawEntry) -> Result<FinishedDelivery, StoreError> {
     let fields = EntryFields(entry, "history entry");
-    fields.check_version()?;
+    let packed = match &*fields.text("v")? {
+        HISTORY_VERSION => true,
+        STORED_VERSION => false,
+        version => {
+            let known = format!("{STORED_VERSION:?} and {HISTORY_VERSION:?}");
+            return Err(fields.corrupt(unknown_version(version, &known)));
+        }
+    };
     let log = serde_json::from_slice(&fields.bytes("l")?)
         .map_err(|error| fields.corrupt(format!("its attempts cannot be read: {error}")))?;
+    let payload = entry.bytes("p").unwrap_or_default();
+    let (event, attempts) = match packed {
+        true => fields.packed_event(payload)?,
+        false => (fields.event(payload)?, fields.parse("a", "a number")?),
+    };
     Ok(FinishedDelivery {
-        event: Arc::new(fields.event(entry.bytes("p").unwrap_or_default())?),
-        attempts: fields.parse("a", "a number")?,
+        event: Arc::new(event),
+        attempts,
         log,
     })
 }
@@ -159,6 +207,30 @@ impl EntryFields<'_> {
             payload,
         })
     }
+
+    /// The event of [`StoredFinished`], and the attempts at it.
+    fn packed_event(&self, payload: Bytes) -> Result<(Event, u32), StoreError> {
+        let text = self.bytes("d")?;
+        let stored: StoredFinished = serde_json::from_slice(&text)
+            .map_err(|error| self.corrupt(format!("its event cannot be read: {error}")))?;
+        let entry_id: EntryId = stored
+            .e
+            .parse()
+            .map_err(|_| self.corrupt("what its event has as \"e\" is not an entry id".into()))?;
+        let event = Event {
+            id: stored.i.into_owned(),
+            event_type: stored.t.into_owned(),
+            tenant: stored.n.into_owned(),
+            time_ms: stored.m.unwrap_or(entry_id.ms),
+            arrived_ms: entry_id.ms,
+            stream: Arc::from(&*stored.o),
+            entry_id,
+            content_type: stored.c.unwrap_or(Cow::Borrowed(JSON_TYPE)).into_owned(),
+            payload_is_json: stored.j != Some(0),
+            payload,
+        };
+        Ok((event, stored.a))
+    }
 }
 
 /// Reads a queue entry, or the delivery part of a dead letter.
@@ -187,9 +259,11 @@ fn check_version(version: &str) -> Result<(), String> {
     if version == STORED_VERSION {
         return Ok(());
     }
-    Err(format!(
-        "its form has version {version:?}, and this daemon reads {STORED_VERSION:?}: upgrade it"
-    ))
+    Err(unknown_version(version, &format!("{STORED_VERSION:?}")))
+}
+
+fn unknown_version(version: &str, known: &str) -> String {
+    format!("its form has version {version:?}, and this daemon reads {known}: upgrade it")
 }
 
 /// What every version of the stored tries has.

@@ -14,6 +14,7 @@ use crate::dispatch::attempt::{Attempted, Prepared, attempt};
 use crate::outcome::{AttemptResult, Outcome};
 use crate::registry::Registered;
 use crate::retry::Next;
+use crate::store::history::trims_every;
 use crate::store::stats::Ended;
 
 /// A delivery in flight.
@@ -359,17 +360,22 @@ impl Lane {
             .count(keys.shard, &keys.uid, Ended::Success, 1);
         let tried = held.tries.is_some();
         let log = held.tries.map(|tries| tries.log).unwrap_or_default();
+        // The first of a lane does: one that is made for each delivery anew trims each time.
+        let trims = self
+            .recorded
+            .is_multiple_of(trims_every(&dispatch.settings.history));
+        self.recorded += 1;
         match held.home {
             Home::Source { share, permit } => {
                 // The event does not wait for what is only to be looked at.
                 share.settled();
                 drop(permit);
-                if let Some(record) = dispatch.record(keys, &held.event, log, attempted) {
+                if let Some(record) = dispatch.record(keys, &held.event, log, attempted, trims) {
                     dispatch.write_down(record);
                 }
             }
             Home::Queue(id) => {
-                let record = dispatch.record(keys, &held.event, log, attempted);
+                let record = dispatch.record(keys, &held.event, log, attempted, trims);
                 dispatch.remove(keys, id, tried, &self.handle, record);
             }
         }
