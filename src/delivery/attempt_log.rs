@@ -84,6 +84,10 @@ impl AttemptLog {
         if let Some(last) = self.0.last_mut() {
             shorten(&mut last.answer, LONGEST_EARLIER_ANSWER);
         }
+        if self.0.is_empty() {
+            // Nearly every delivery has one attempt, and room for one is not what a list begins with.
+            self.0.reserve_exact(1);
+        }
         shorten(&mut record.answer, LONGEST_ANSWER);
         shorten(&mut record.error, LONGEST_ERROR);
         if self.0.len() >= LONGEST_LOG {

@@ -1,5 +1,6 @@
 //! Starting attempts, and what becomes of a delivery when its attempt is over.
 
+use std::collections::hash_map::Entry;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -197,17 +198,29 @@ impl Lane {
             .tries
             .as_ref()
             .map_or(held.attempts_before, |tries| tries.attempts);
-        let made = attempt(
-            self.dispatch.http.clone(),
-            self.dispatch.clock.clone(),
-            self.dispatch.metrics.clone(),
+        let dispatch = &self.dispatch;
+        let (http, clock, metrics) = (
+            dispatch.http.clone(),
+            dispatch.clock.clone(),
+            dispatch.metrics.clone(),
+        );
+        let (prepared, event, webhook_id) = (
             self.prepared.clone(),
             held.event.clone(),
             self.webhook_id.clone(),
-            attempts + 1,
         );
-        let in_flight = InFlight::new(&self.dispatch.metrics.in_flight);
+        let in_flight = InFlight::new(&dispatch.metrics.in_flight);
         self.flying.push(Box::pin(async move {
+            // Made in here: made outside, all of it would be copied, and have its room twice.
+            let made = attempt(
+                http,
+                clock,
+                metrics,
+                prepared,
+                event,
+                webhook_id,
+                attempts + 1,
+            );
             let attempted = made.await;
             drop(permit);
             drop(in_flight);
@@ -273,16 +286,15 @@ impl Lane {
     }
 
     pub(super) fn landed(&mut self, landed: Landed) {
-        let Some(flight) = self.flights.get_mut(&landed.number) else {
+        let Entry::Occupied(mut flight) = self.flights.entry(landed.number) else {
             return;
         };
-        if flight.storing {
-            flight.landed = Some(landed.attempted);
+        if flight.get().storing {
+            flight.get_mut().landed = Some(landed.attempted);
             return;
         }
-        if let Some(flight) = self.flights.remove(&landed.number) {
-            self.judge(flight.held, &flight.registered, landed.attempted);
-        }
+        let flight = flight.remove();
+        self.judge(flight.held, &flight.registered, landed.attempted);
     }
 
     /// What the outcome of an attempt means for its delivery.
