@@ -315,16 +315,16 @@ where
 /// `{"id","type","timestamp","tenantId","data"}` with `data` the platform's own bytes.
 pub fn envelope(event: &Event, tenant_field: &str) -> Bytes {
     let mut body = Vec::with_capacity(event.payload.len() + 256);
-    let mut member = |lead: &str, name: &str, text: &str| {
-        body.extend_from_slice(lead.as_bytes());
-        quote(&mut body, name);
-        body.push(b':');
-        quote(&mut body, text);
-    };
-    member("{", "id", &event.id);
-    member(",", "type", &event.event_type);
-    member(",", "timestamp", &rfc3339_ms(event.time_ms));
-    member(",", tenant_field, &event.tenant);
+    body.extend_from_slice(b"{\"id\":");
+    quote(&mut body, &event.id);
+    body.extend_from_slice(b",\"type\":");
+    quote(&mut body, &event.event_type);
+    body.extend_from_slice(b",\"timestamp\":\"");
+    body.extend_from_slice(rfc3339_ms(event.time_ms).as_bytes());
+    body.extend_from_slice(b"\",");
+    quote(&mut body, tenant_field);
+    body.push(b':');
+    quote(&mut body, &event.tenant);
     body.extend_from_slice(b",\"data\":");
     body.extend_from_slice(&event.payload);
     body.push(b'}');

@@ -44,26 +44,38 @@ pub struct QueuedDelivery {
     pub size: usize,
 }
 
-/// The fields of a queue entry.
+/// How many fields a queue entry has.
+pub(crate) const QUEUE_FIELDS: u64 = 11;
+
+/// Hands out the fields of a queue entry one after the other, to be written straight into a command.
 ///
 /// The same names in the same order for every delivery: Redis then stores the names once per node of the stream.
+pub(crate) fn each_queue_field(
+    event: &Event,
+    attempts_before: u32,
+    mut put: impl FnMut(&'static str, &[u8]),
+) {
+    let mut digits = itoa::Buffer::new();
+    put("v", STORED_VERSION.as_bytes());
+    put("i", event.id.as_bytes());
+    put("t", event.event_type.as_bytes());
+    put("n", event.tenant.as_bytes());
+    put("m", digits.format(event.time_ms).as_bytes());
+    put("o", event.stream.as_bytes());
+    put("e", event.entry_id.text().as_bytes());
+    put("c", event.content_type.as_bytes());
+    put("j", if event.payload_is_json { b"1" } else { b"0" });
+    put("p", &event.payload);
+    put("a", digits.format(attempts_before).as_bytes());
+}
+
+/// The fields of a queue entry, to which others are added.
 pub(crate) fn queue_fields(event: &Event, attempts_before: u32) -> Fields {
-    vec![
-        ("v", Bytes::from_static(STORED_VERSION.as_bytes())),
-        ("i", Bytes::from(event.id.clone())),
-        ("t", Bytes::from(event.event_type.clone())),
-        ("n", Bytes::from(event.tenant.clone())),
-        ("m", Bytes::from(event.time_ms.to_string())),
-        ("o", Bytes::copy_from_slice(event.stream.as_bytes())),
-        ("e", Bytes::from(event.entry_id.to_string())),
-        ("c", Bytes::from(event.content_type.clone())),
-        (
-            "j",
-            Bytes::from_static(if event.payload_is_json { b"1" } else { b"0" }),
-        ),
-        ("p", event.payload.clone()),
-        ("a", Bytes::from(attempts_before.to_string())),
-    ]
+    let mut fields = Fields::new();
+    each_queue_field(event, attempts_before, |name, value| {
+        fields.push((name, Bytes::copy_from_slice(value)));
+    });
+    fields
 }
 
 /// What of a finished delivery stands in the field `d` of its history's entry: one text, because each field of an entry
@@ -142,7 +154,7 @@ pub(crate) struct FinishedDelivery {
 /// [`StoreError::Corrupt`] names the entry and what is wrong with it.
 pub(crate) fn read_history(entry: &RawEntry) -> Result<FinishedDelivery, StoreError> {
     let fields = EntryFields(entry, "history entry");
-    let packed = match &*fields.text("v")? {
+    let packed = match fields.text("v")? {
         HISTORY_VERSION => true,
         STORED_VERSION => false,
         version => {
@@ -150,7 +162,7 @@ pub(crate) fn read_history(entry: &RawEntry) -> Result<FinishedDelivery, StoreEr
             return Err(fields.corrupt(unknown_version(version, &known)));
         }
     };
-    let log = serde_json::from_slice(&fields.bytes("l")?)
+    let log = serde_json::from_slice(fields.bytes("l")?)
         .map_err(|error| fields.corrupt(format!("its attempts cannot be read: {error}")))?;
     let payload = entry.bytes("p").unwrap_or_default();
     let (event, attempts) = match packed {
@@ -172,13 +184,13 @@ impl EntryFields<'_> {
         corrupt(format!("{} {}", self.1, self.0.id), reason)
     }
 
-    fn bytes(&self, name: &str) -> Result<Bytes, StoreError> {
-        let found = self.0.bytes(name);
+    fn bytes(&self, name: &str) -> Result<&Bytes, StoreError> {
+        let found = self.0.get(name);
         found.ok_or_else(|| self.corrupt(format!("the field {name:?} is missing")))
     }
 
-    fn text(&self, name: &str) -> Result<String, StoreError> {
-        String::from_utf8(self.bytes(name)?.into())
+    fn text(&self, name: &str) -> Result<&str, StoreError> {
+        std::str::from_utf8(self.bytes(name)?)
             .map_err(|_| self.corrupt(format!("the field {name:?} is not text")))
     }
 
@@ -189,20 +201,20 @@ impl EntryFields<'_> {
 
     /// First of all: of another version nothing else is known.
     fn check_version(&self) -> Result<(), StoreError> {
-        check_version(&self.text("v")?).map_err(|detail| self.corrupt(detail))
+        check_version(self.text("v")?).map_err(|detail| self.corrupt(detail))
     }
 
     fn event(&self, payload: Bytes) -> Result<Event, StoreError> {
         let entry_id: EntryId = self.parse("e", "an entry id")?;
         Ok(Event {
-            id: self.text("i")?,
-            event_type: self.text("t")?,
-            tenant: self.text("n")?,
+            id: self.text("i")?.to_owned(),
+            event_type: self.text("t")?.to_owned(),
+            tenant: self.text("n")?.to_owned(),
             time_ms: self.parse("m", "a time in Unix ms")?,
             arrived_ms: entry_id.ms,
             stream: Arc::from(self.text("o")?),
             entry_id,
-            content_type: self.text("c")?,
+            content_type: self.text("c")?.to_owned(),
             payload_is_json: self.text("j")? == "1",
             payload,
         })
@@ -211,7 +223,7 @@ impl EntryFields<'_> {
     /// The event of [`StoredFinished`], and the attempts at it.
     fn packed_event(&self, payload: Bytes) -> Result<(Event, u32), StoreError> {
         let text = self.bytes("d")?;
-        let stored: StoredFinished = serde_json::from_slice(&text)
+        let stored: StoredFinished = serde_json::from_slice(text)
             .map_err(|error| self.corrupt(format!("its event cannot be read: {error}")))?;
         let entry_id: EntryId = stored
             .e
@@ -241,7 +253,7 @@ impl EntryFields<'_> {
 pub(crate) fn read_queued(entry: &RawEntry) -> Result<QueuedDelivery, StoreError> {
     let fields = EntryFields(entry, "queue entry");
     fields.check_version()?;
-    let event = fields.event(fields.bytes("p")?)?;
+    let event = fields.event(fields.bytes("p")?.clone())?;
     let size =
         event.payload.len() + event.id.len() + event.event_type.len() + event.tenant.len() + 128;
     Ok(QueuedDelivery {

@@ -188,6 +188,7 @@ fn the_stored_bytes_of_today_are_pinned() {
         flat.join(" ")
     };
     let event = event(b"{}".to_vec(), "e1".into());
+    assert_eq!(queue_fields(&event, 3).len() as u64, QUEUE_FIELDS);
     assert_eq!(
         flat(queue_fields(&event, 3)),
         "v=1 i=e1 t=crm.lead.created n=t1 m=1700000000123 o=events e=1700000000456-7 c=application/json j=1 p={} a=3"
