@@ -9,7 +9,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use criterion::{Criterion, criterion_group, criterion_main};
 use pombo::clock::Clock;
-use pombo::delivery::{AttemptLog, AttemptRecord};
+use pombo::delivery::{AttemptLog, AttemptRecord, delivery_id};
 use pombo::dispatch::attempt::{Prepared, envelope};
 use pombo::event::{EntryId, Event, Layout};
 use pombo::metrics::Metrics;
@@ -115,8 +115,33 @@ fn parts(criterion: &mut Criterion) {
         shape: Some(prepared.shape_at(NOW_MS)),
         ..AttemptRecord::default()
     });
+    criterion.bench_function("id of a delivery", |bench| {
+        bench.iter(|| delivery_id(black_box("w1"), &stream, ENTRY));
+    });
+    criterion.bench_function("record of an attempt, made", |bench| {
+        bench.iter(|| {
+            let mut log = AttemptLog::default();
+            log.push(AttemptRecord {
+                number: 1,
+                started_ms: NOW_MS,
+                shape: Some(prepared.shape_at(NOW_MS)),
+                ..AttemptRecord::default()
+            });
+            log
+        });
+    });
     criterion.bench_function("record of a delivery, written", |bench| {
-        bench.iter(|| store.finished(0, "u1", black_box(&event), 1, &log, &settings.history));
+        bench.iter(|| {
+            store.finished(
+                0,
+                "u1",
+                black_box(&event),
+                1,
+                &log,
+                &settings.history,
+                false,
+            )
+        });
     });
     criterion.bench_function("retry, when", |bench| {
         bench.iter(|| settings.retry.next(black_box(5), NOW_MS, None, 0.5, NOW_MS));

@@ -16,7 +16,7 @@ use crate::event::EntryId;
 mod attempt_log;
 pub mod life;
 
-pub use attempt_log::{AttemptLog, AttemptRecord, LONGEST_LOG, Phases, RequestShape};
+pub use attempt_log::{AttemptLog, AttemptRecord, LONGEST_LOG, Phases, RequestShape, ShapeText};
 pub use life::{Change, State, TRANSITIONS};
 
 #[cfg(test)]
@@ -37,8 +37,7 @@ pub fn delivery_id(webhook_id: &str, stream: &str, entry: EntryId) -> String {
     let mut id = String::with_capacity(webhook_id.len() + 1 + DIGEST_CHARS);
     id.push_str(webhook_id);
     id.push('.');
-    let digest = digest_of(&[webhook_id, stream, &entry.to_string()]);
-    URL_SAFE_NO_PAD.encode_string(digest, &mut id);
+    push_digest(&mut id, &[webhook_id, stream, &entry.text()]);
     id
 }
 
@@ -59,10 +58,12 @@ pub(crate) fn is_id_byte(byte: u8) -> bool {
 
 /// Base64url of the first 16 bytes of the SHA-256 of the parts, joined by NUL bytes.
 pub(crate) fn short_digest(parts: &[&str]) -> String {
-    URL_SAFE_NO_PAD.encode(digest_of(parts))
+    let mut text = String::with_capacity(DIGEST_CHARS);
+    push_digest(&mut text, parts);
+    text
 }
 
-fn digest_of(parts: &[&str]) -> [u8; DIGEST_BYTES] {
+fn push_digest(text: &mut String, parts: &[&str]) {
     let mut hasher = Sha256::new();
     for (index, part) in parts.iter().enumerate() {
         if index > 0 {
@@ -70,8 +71,7 @@ fn digest_of(parts: &[&str]) -> [u8; DIGEST_BYTES] {
         }
         hasher.update(part.as_bytes());
     }
-    let whole: [u8; 32] = hasher.finalize().into();
-    std::array::from_fn(|index| whole[index])
+    URL_SAFE_NO_PAD.encode_string(&hasher.finalize()[..DIGEST_BYTES], text);
 }
 
 /// What was tried so far for a delivery.

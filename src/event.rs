@@ -18,7 +18,7 @@ mod layout;
 mod moment;
 mod rejection;
 
-pub use entry_id::{EntryId, EntryIdError};
+pub use entry_id::{EntryId, EntryIdError, EntryIdText};
 pub use layout::Layout;
 pub use rejection::{RejectReason, Rejection, UnknownRejectReason};
 

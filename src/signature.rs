@@ -20,11 +20,11 @@ pub use verification::{VerifyError, verify, verify_standard};
 #[cfg(test)]
 mod tests;
 
+/// What a digest takes in hex and in base64.
+const HEX: usize = 64;
+const BASE64: usize = 44;
 /// What generated secrets begin with, and what is cut off before the base64 of a Standard Webhooks key.
 const SECRET_PREFIX: &str = "whsec_";
-
-/// Room for one signature with what stands before it.
-const SIGNATURE_CHARS: usize = 96;
 
 /// How the operator's own header is made; always HMAC-SHA256 with the secret's whole text as the key.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default, Serialize, Deserialize)]
@@ -37,6 +37,22 @@ pub enum Scheme {
     Sha256,
     /// The hex over the body, and nothing else.
     Hex,
+}
+
+impl Scheme {
+    /// The value of the schemes with room for one signature; without a key it holds none.
+    fn value(self, key: Option<&Hmac<Sha256>>, body: &[u8]) -> String {
+        let lead = match self {
+            Scheme::Sha256 => "sha256=",
+            Scheme::Timestamped | Scheme::Hex => "",
+        };
+        let mut value = String::with_capacity(lead.len() + HEX);
+        value.push_str(lead);
+        if let Some(key) = key {
+            push_hex(&mut value, digest(key, &[body]));
+        }
+        value
+    }
 }
 
 /// A webhook's secrets, made ready to sign: the keys are worked into the hash once, and each signature
@@ -71,40 +87,32 @@ impl SigningKeys {
     /// have room for one signature only, with the newest. Without any secret there is nothing to sign
     /// with, and the value holds no signature.
     pub fn sign(&self, scheme: Scheme, unix_s: u64, body: &[u8]) -> String {
-        let mut value = String::with_capacity(self.whole.len().max(1) * SIGNATURE_CHARS);
+        // Room for just this: what becomes a header's value would otherwise need a place of its own.
         match scheme {
             Scheme::Timestamped => {
+                let mut digits = itoa::Buffer::new();
+                let time = digits.format(unix_s);
+                let signatures = self.whole.len() * (",v1=".len() + HEX);
+                let mut value = String::with_capacity("t=".len() + time.len() + signatures);
                 value.push_str("t=");
-                value.push_str(&unix_s.to_string());
-                // What is signed is the time as it stands in the header.
-                let time = "t=".len()..value.len();
+                value.push_str(time);
                 for key in &self.whole {
-                    let mac = digest(key, &[&value.as_bytes()[time.clone()], b".", body]);
                     value.push_str(",v1=");
-                    push_hex(&mut value, mac);
+                    push_hex(&mut value, digest(key, &[time.as_bytes(), b".", body]));
                 }
+                value
             }
-            Scheme::Sha256 | Scheme::Hex => {
-                if scheme == Scheme::Sha256 {
-                    value.push_str("sha256=");
-                }
-                if let Some(key) = self.whole.first() {
-                    push_hex(&mut value, digest(key, &[body]));
-                }
-            }
+            Scheme::Sha256 | Scheme::Hex => scheme.value(self.whole.first(), body),
         }
-        value
     }
 
     /// The value of the header beside the operator's for the schemes with room for one signature only: while a secret
     /// rotates, that of the older one. `None` where there is no other, and for `Timestamped`.
     pub fn sign_previous(&self, scheme: Scheme, body: &[u8]) -> Option<String> {
-        let signature = || Some(hex::encode(digest(self.whole.get(1)?, &[body])));
-        match scheme {
-            Scheme::Timestamped => None,
-            Scheme::Sha256 => signature().map(|hex| format!("sha256={hex}")),
-            Scheme::Hex => signature(),
+        if scheme == Scheme::Timestamped {
+            return None;
         }
+        Some(scheme.value(Some(self.whole.get(1)?), body))
     }
 
     /// Whether more than one secret signs.
@@ -121,22 +129,28 @@ impl SigningKeys {
     /// secret that is base64, with or without `whsec_` before it, with spaces between them. `None` when
     /// no secret is.
     pub fn sign_standard(&self, id: &str, unix_s: u64, body: &[u8]) -> Option<String> {
-        let time = unix_s.to_string();
-        let message = [id.as_bytes(), b".", time.as_bytes(), b".", body];
-        let mut value = String::with_capacity(self.standard.len() * SIGNATURE_CHARS);
+        let mut digits = itoa::Buffer::new();
+        let time = digits.format(unix_s).as_bytes();
+        let message = [id.as_bytes(), b".", time, b".", body];
+        let room = self.standard.len() * ("v1, ".len() + BASE64);
+        let mut value = String::with_capacity(room.saturating_sub(1));
         for key in &self.standard {
-            value.push_str(if value.is_empty() { "v1," } else { " v1," });
+            if !value.is_empty() {
+                value.push(' ');
+            }
+            value.push_str("v1,");
             STANDARD.encode_string(digest(key, &message), &mut value);
         }
         (!value.is_empty()).then_some(value)
     }
 }
 
-fn push_hex(to: &mut String, mac: [u8; 32]) {
-    for byte in mac {
-        for digit in [byte >> 4, byte & 15] {
-            to.push(char::from(b"0123456789abcdef"[usize::from(digit)]));
-        }
+/// Adds a digest in hex: the whole of it, where `hex::encode` would go from character to character.
+fn push_hex(text: &mut String, digest: [u8; 32]) {
+    let mut digits = [0; HEX];
+    // They have the room, and are text.
+    if hex::encode_to_slice(digest, &mut digits).is_ok() {
+        text.push_str(std::str::from_utf8(&digits).unwrap_or_default());
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
@@ -58,13 +59,8 @@ pub struct AttemptRecord {
     #[serde(rename = "b", default, skip_serializing_if = "String::is_empty")]
     pub answer: String,
     /// What the request's headers can be told from.
-    #[serde(
-        rename = "h",
-        default,
-        skip_serializing_if = "Option::is_none",
-        deserialize_with = "shape_if_readable"
-    )]
-    pub shape: Option<RequestShape>,
+    #[serde(rename = "h", default, skip_serializing_if = "Option::is_none")]
+    pub shape: Option<ShapeText>,
 }
 
 /// The attempts of a delivery, in order, the first and the newest of them.
@@ -87,6 +83,10 @@ impl AttemptLog {
     pub fn push(&mut self, mut record: AttemptRecord) {
         if let Some(last) = self.0.last_mut() {
             shorten(&mut last.answer, LONGEST_EARLIER_ANSWER);
+        }
+        if self.0.is_empty() {
+            // Nearly every delivery has one attempt, and room for one is not what a list begins with.
+            self.0.reserve_exact(1);
         }
         shorten(&mut record.answer, LONGEST_ANSWER);
         shorten(&mut record.error, LONGEST_ERROR);
@@ -173,24 +173,32 @@ impl FromStr for RequestShape {
     }
 }
 
-impl Serialize for RequestShape {
-    fn serialize<S: serde::Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
-        to.collect_str(self)
+/// A [`RequestShape`] as it is stored: made once for all attempts that share it, and read when somebody looks at it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ShapeText(Arc<str>);
+
+impl ShapeText {
+    /// The shape; `None` where it cannot be read. It is there to be looked at, and keeps no delivery from being read.
+    pub fn read(&self) -> Option<RequestShape> {
+        self.0.parse().ok()
     }
 }
 
-/// A shape that cannot be read is left out: it is there to be looked at, and must not keep a delivery from being read.
-fn shape_if_readable<'de, D: serde::Deserializer<'de>>(
-    from: D,
-) -> Result<Option<RequestShape>, D::Error> {
-    let text = Option::<String>::deserialize(from)?;
-    Ok(text.and_then(|text| text.parse().ok()))
+impl From<&RequestShape> for ShapeText {
+    fn from(shape: &RequestShape) -> ShapeText {
+        ShapeText(shape.to_string().into())
+    }
 }
 
-impl<'de> Deserialize<'de> for RequestShape {
+impl Serialize for ShapeText {
+    fn serialize<S: serde::Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_str(&self.0)
+    }
+}
+
+impl<'de> Deserialize<'de> for ShapeText {
     fn deserialize<D: serde::Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        let text = String::deserialize(from)?;
-        text.parse().map_err(serde::de::Error::custom)
+        Ok(ShapeText(String::deserialize(from)?.into()))
     }
 }
 
@@ -220,6 +228,15 @@ mod tests {
 
     #[test]
     fn a_record_reads_back_as_it_was_written_and_its_form_is_pinned() {
+        let shape = RequestShape {
+            version: "0.1.0".into(),
+            envelope: true,
+            signature_header: "x-signature".into(),
+            standard_webhooks: true,
+            previous_signature: false,
+            standard_unsigned: false,
+            own_headers: vec!["authorization".into(), "x-team".into()],
+        };
         let record = AttemptRecord {
             number: 2,
             started_ms: 1_700_000_000_123,
@@ -232,15 +249,7 @@ mod tests {
                 ..Phases::default()
             },
             answer: "oops".into(),
-            shape: Some(RequestShape {
-                version: "0.1.0".into(),
-                envelope: true,
-                signature_header: "x-signature".into(),
-                standard_webhooks: true,
-                previous_signature: false,
-                standard_unsigned: false,
-                own_headers: vec!["authorization".into(), "x-team".into()],
-            }),
+            shape: Some(ShapeText::from(&shape)),
         };
         let text = serde_json::to_string(&record).unwrap();
         assert_eq!(
@@ -248,10 +257,9 @@ mod tests {
             "{\"n\":2,\"t\":1700000000123,\"s\":500,\"e\":\"answered 500 Internal Server Error\",\"d\":1234,\
              \"q\":1,\"f\":1200,\"b\":\"oops\",\"h\":\"0.1.0|e|x-signature|1|authorization,x-team\"}"
         );
-        assert_eq!(
-            serde_json::from_str::<AttemptRecord>(&text).unwrap(),
-            record
-        );
+        let read: AttemptRecord = serde_json::from_str(&text).unwrap();
+        assert_eq!(read, record);
+        assert_eq!(read.shape.unwrap().read(), Some(shape));
     }
 
     #[test]
@@ -272,7 +280,8 @@ mod tests {
             assert_eq!(text.parse::<RequestShape>(), Err(NoShape), "{text}");
             let record = format!("{{\"n\":1,\"t\":2,\"d\":3,\"h\":{text:?}}}");
             let record: AttemptRecord = serde_json::from_str(&record).unwrap();
-            assert_eq!((record.number, record.shape), (1, None));
+            assert_eq!(record.number, 1);
+            assert_eq!(record.shape.unwrap().read(), None, "{text}");
         }
     }
 }

@@ -11,7 +11,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, header};
 
 use super::http_client::{Endpoint, HttpClient, Post, Posted, micros};
 use crate::clock::{Clock, rfc3339_ms};
-use crate::delivery::{AttemptRecord, Phases, RequestShape, delivery_id};
+use crate::delivery::{AttemptRecord, Phases, RequestShape, ShapeText, delivery_id};
 use crate::event::Event;
 use crate::metrics::Metrics;
 use crate::outcome::{AttemptResult, FailureKind, Outcome};
@@ -37,7 +37,9 @@ pub struct Prepared {
     standard_webhooks: bool,
     body_mode: BodyMode,
     tenant_field: String,
-    shape: RequestShape,
+    /// What the headers of its requests can be told from, and of those after the rotation, if one is under way.
+    shape: ShapeText,
+    shape_rotated: Option<ShapeText>,
     /// Why its URL may not be called at all, under settings that may be stricter than when it was stored.
     forbidden: Option<String>,
     /// The total deadline of an attempt.
@@ -67,7 +69,7 @@ pub struct Attempted {
     /// The parts of that time, as far as they are known.
     pub phases: Phases,
     /// What its request's headers can be told from; `None` where there was no request.
-    pub shape: Option<RequestShape>,
+    pub shape: Option<ShapeText>,
 }
 
 impl Attempted {
@@ -182,22 +184,34 @@ impl Prepared {
             .err()
             .map(|error| error.to_string());
         let body_mode = spec.body_mode.unwrap_or(settings.delivery.body_mode);
+        let scheme = spec.signature_scheme.unwrap_or(settings.signature.scheme);
+        let (keys, rotated) = (
+            keys_at(0),
+            webhook.rotation_ends_ms.map(|end| (end, keys_at(end))),
+        );
+        let mut shape = RequestShape {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            envelope: body_mode == BodyMode::Envelope,
+            signature_header: signature_header.as_str().to_owned(),
+            standard_webhooks: settings.signature.standard_webhooks,
+            previous_signature: false,
+            standard_unsigned: false,
+            own_headers,
+        };
+        let mut shape_with = |keys: &SigningKeys| {
+            shape.previous_signature = keys.rotates() && scheme != Scheme::Timestamped;
+            shape.standard_unsigned = shape.standard_webhooks && !keys.signs_standard();
+            ShapeText::from(&shape)
+        };
         Ok(Prepared {
-            shape: RequestShape {
-                version: env!("CARGO_PKG_VERSION").to_owned(),
-                envelope: body_mode == BodyMode::Envelope,
-                signature_header: signature_header.as_str().to_owned(),
-                standard_webhooks: settings.signature.standard_webhooks,
-                previous_signature: false,
-                standard_unsigned: false,
-                own_headers,
-            },
+            shape: shape_with(&keys),
+            shape_rotated: rotated.as_ref().map(|(_, keys)| shape_with(keys)),
             forbidden,
             to: Arc::new(Endpoint::new(uri)),
             headers,
-            keys: keys_at(0),
-            rotated: webhook.rotation_ends_ms.map(|end| (end, keys_at(end))),
-            scheme: spec.signature_scheme.unwrap_or(settings.signature.scheme),
+            keys,
+            rotated,
+            scheme,
             signature_header,
             previous_header,
             standard_webhooks: settings.signature.standard_webhooks,
@@ -221,13 +235,10 @@ impl Prepared {
     }
 
     /// What the headers of a request that is made at `at_ms` (Unix ms) can be told from.
-    pub fn shape_at(&self, at_ms: u64) -> RequestShape {
-        let keys = self.keys_at(at_ms);
-        RequestShape {
-            previous_signature: keys.rotates() && self.scheme != Scheme::Timestamped,
-            standard_unsigned: self.standard_webhooks && !keys.signs_standard(),
-            ..self.shape.clone()
-        }
+    pub fn shape_at(&self, at_ms: u64) -> ShapeText {
+        let rotated = self.rotated.as_ref().is_some_and(|(end, _)| at_ms >= *end);
+        let shape = self.shape_rotated.as_ref().filter(|_| rotated);
+        shape.unwrap_or(&self.shape).clone()
     }
 
     fn keys_at(&self, at_ms: u64) -> &SigningKeys {
@@ -303,16 +314,16 @@ where
 /// `{"id","type","timestamp","tenantId","data"}` with `data` the platform's own bytes.
 pub fn envelope(event: &Event, tenant_field: &str) -> Bytes {
     let mut body = Vec::with_capacity(event.payload.len() + 256);
-    let mut member = |lead: &str, name: &str, text: &str| {
-        body.extend_from_slice(lead.as_bytes());
-        quote(&mut body, name);
-        body.push(b':');
-        quote(&mut body, text);
-    };
-    member("{", "id", &event.id);
-    member(",", "type", &event.event_type);
-    member(",", "timestamp", &rfc3339_ms(event.time_ms));
-    member(",", tenant_field, &event.tenant);
+    body.extend_from_slice(b"{\"id\":");
+    quote(&mut body, &event.id);
+    body.extend_from_slice(b",\"type\":");
+    quote(&mut body, &event.event_type);
+    body.extend_from_slice(b",\"timestamp\":\"");
+    body.extend_from_slice(rfc3339_ms(event.time_ms).as_bytes());
+    body.extend_from_slice(b"\",");
+    quote(&mut body, tenant_field);
+    body.push(b':');
+    quote(&mut body, &event.tenant);
     body.extend_from_slice(b",\"data\":");
     body.extend_from_slice(&event.payload);
     body.push(b'}');

@@ -113,6 +113,8 @@ pub(super) struct Lane {
     /// Flights of taken deliveries by their start, to be stored when they take long.
     launched: VecDeque<(Instant, u64)>,
     next_flight: u64,
+    /// Deliveries that went into the history.
+    recorded: u64,
     writing: FuturesUnordered<Boxed<Write>>,
     reading: Option<Boxed<Read>>,
     /// Entries in `ready`, in flight, being written or being removed: what a read brings of them is passed over.
@@ -179,6 +181,7 @@ impl Lane {
             flying: FuturesUnordered::new(),
             launched: VecDeque::new(),
             next_flight: 0,
+            recorded: 0,
             writing: FuturesUnordered::new(),
             reading: None,
             in_memory: HashSet::new(),

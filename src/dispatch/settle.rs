@@ -144,13 +144,15 @@ impl Drop for Room {
 }
 
 impl Dispatch {
-    /// The record of a delivery that was made by `last`, after the attempts in `log`; `None` where none is kept.
+    /// The record of a delivery that was made by `last`, after the attempts in `log`; `None` where none is kept. Whether it
+    /// trims the history is as [`Store::finished`] has it.
     pub(super) fn record(
         &self,
         keys: &LaneKeys,
         event: &Event,
         mut log: AttemptLog,
         last: Attempted,
+        trims: bool,
     ) -> Option<Record> {
         let caps = &self.settings.history;
         if caps.max_count == 0 {
@@ -160,7 +162,7 @@ impl Dispatch {
             let attempts = last.number;
             log.push(last.into_record());
             self.store
-                .finished(keys.shard, &keys.uid, event, attempts, &log, caps)
+                .finished(keys.shard, &keys.uid, event, attempts, &log, caps, trims)
         })
     }
 
@@ -366,7 +368,7 @@ mod tests {
         let make = || {
             records.make(|| {
                 let log = AttemptLog::default();
-                store.finished(0, "u", &event, 1, &log, &settings.history)
+                store.finished(0, "u", &event, 1, &log, &settings.history, true)
             })
         };
         let kept: Vec<Record> = (0..MOST_RECORDS + 10).filter_map(|_| make()).collect();

@@ -1,6 +1,7 @@
 //! The id of a Redis stream entry.
 
 use std::fmt;
+use std::ops::Deref;
 use std::str::FromStr;
 
 use thiserror::Error;
@@ -41,11 +42,51 @@ impl EntryId {
             (None, None) => EntryId::MIN,
         }
     }
+
+    /// The id as text, without an allocation: several are written for each delivery.
+    pub fn text(self) -> EntryIdText {
+        let mut text = EntryIdText {
+            bytes: [0; LONGEST],
+            length: 0,
+        };
+        let mut digits = itoa::Buffer::new();
+        text.push(digits.format(self.ms));
+        text.push("-");
+        text.push(digits.format(self.seq));
+        text
+    }
+}
+
+/// Two numbers of 20 digits and a dash.
+const LONGEST: usize = 41;
+
+/// An [`EntryId`] as text; see [`EntryId::text`].
+#[derive(Clone, Copy)]
+pub struct EntryIdText {
+    bytes: [u8; LONGEST],
+    length: usize,
+}
+
+impl EntryIdText {
+    fn push(&mut self, text: &str) {
+        let end = self.length + text.len();
+        self.bytes[self.length..end].copy_from_slice(text.as_bytes());
+        self.length = end;
+    }
+}
+
+impl Deref for EntryIdText {
+    type Target = str;
+
+    fn deref(&self) -> &str {
+        // Digits and a dash are text.
+        std::str::from_utf8(&self.bytes[..self.length]).unwrap_or_default()
+    }
 }
 
 impl fmt::Display for EntryId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}-{}", self.ms, self.seq)
+        f.write_str(&self.text())
     }
 }
 

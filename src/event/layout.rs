@@ -12,6 +12,8 @@ use crate::settings::{FieldNames, Format, SourceSettings};
 
 /// Ids, types, tenants and content types become headers, and none of them needs more.
 const LONGEST_PART: usize = 256;
+/// What the types end with that are JSON too.
+const JSON_SUFFIX: &str = "+json";
 
 /// How the entries of one source are read.
 #[derive(Clone, Debug)]
@@ -155,7 +157,7 @@ impl Layout {
 
         let id = match choose(&constants.id, filled(found.id), &defaults.id) {
             Some(id) => id,
-            None => format!("evt_{}", short_digest(&[stream, &entry_id.to_string()])),
+            None => format!("evt_{}", short_digest(&[stream, &entry_id.text()])),
         };
         check_part(&id, RejectReason::BadId, "id")?;
 
@@ -314,6 +316,9 @@ fn check_content_type(text: &str) -> Result<(), Rejection> {
 /// `application/json`, or anything that ends in `+json`, whatever its parameters.
 fn is_json_type(content_type: &str) -> bool {
     let essence = content_type.split(';').next().unwrap_or_default().trim();
-    let essence = essence.to_ascii_lowercase();
-    essence == "application/json" || essence.ends_with("+json")
+    let suffix = essence.len().checked_sub(JSON_SUFFIX.len());
+    // Where it is cut inside a character it does not end so.
+    let suffix = suffix.and_then(|at| essence.get(at..));
+    essence.eq_ignore_ascii_case("application/json")
+        || suffix.is_some_and(|suffix| suffix.eq_ignore_ascii_case(JSON_SUFFIX))
 }

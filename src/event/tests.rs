@@ -279,6 +279,7 @@ proptest! {
     #[test]
     fn entry_ids_read_back_and_step_there_and_back(ms in any::<u64>(), seq in any::<u64>()) {
         let id = EntryId { ms, seq };
+        prop_assert_eq!(&*id.text(), format!("{ms}-{seq}"));
         prop_assert_eq!(id.to_string().parse(), Ok(id));
         if id != EntryId::MAX {
             prop_assert!(id.next() > id);

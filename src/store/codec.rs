@@ -5,10 +5,12 @@
 //! history, and of tries refuse a version that they do not know, so that an older daemon never misreads what a newer one wrote. One-letter
 //! names: they stand in every entry of every queue.
 
+use std::borrow::Cow;
 use std::str::FromStr;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use redis::{Cmd, RedisWrite};
 use serde::{Deserialize, Serialize};
 
 use super::error::StoreError;
@@ -19,8 +21,12 @@ use crate::event::{EntryId, Event};
 #[cfg(test)]
 mod tests;
 
-/// The version of the stored forms that this daemon writes.
+/// The version of the stored forms that this daemon writes, but for entries of histories.
 pub const STORED_VERSION: &str = "1";
+/// The version of the entries of histories: in the first one each part of the event was a field, as in a queue.
+const HISTORY_VERSION: &str = "2";
+/// What stands in place of the content type of nearly every event.
+const JSON_TYPE: &str = "application/json";
 
 /// Fields and values of a stream entry, in order.
 pub(crate) type Fields = Vec<(&'static str, Bytes)>;
@@ -38,53 +44,95 @@ pub struct QueuedDelivery {
     pub size: usize,
 }
 
-/// The fields of a queue entry.
+/// How many fields a queue entry has.
+pub(crate) const QUEUE_FIELDS: u64 = 11;
+
+/// Hands out the fields of a queue entry one after the other, to be written straight into a command.
 ///
 /// The same names in the same order for every delivery: Redis then stores the names once per node of the stream.
-pub(crate) fn queue_fields(event: &Event, attempts_before: u32) -> Fields {
-    vec![
-        ("v", Bytes::from_static(STORED_VERSION.as_bytes())),
-        ("i", Bytes::from(event.id.clone())),
-        ("t", Bytes::from(event.event_type.clone())),
-        ("n", Bytes::from(event.tenant.clone())),
-        ("m", Bytes::from(event.time_ms.to_string())),
-        ("o", Bytes::copy_from_slice(event.stream.as_bytes())),
-        ("e", Bytes::from(event.entry_id.to_string())),
-        ("c", Bytes::from(event.content_type.clone())),
-        (
-            "j",
-            Bytes::from_static(if event.payload_is_json { b"1" } else { b"0" }),
-        ),
-        ("p", event.payload.clone()),
-        ("a", Bytes::from(attempts_before.to_string())),
-    ]
-}
-
-/// The fields of an entry of a history, one after the other: those of its queue entry without the payload, what became of
-/// it, and the payload last, if it is kept.
-///
-/// Handed out and not collected: this is written for every delivery, straight into the command.
-pub(crate) fn write_history(
+pub(crate) fn each_queue_field(
     event: &Event,
-    attempts: u32,
-    log: &AttemptLog,
-    with_payload: bool,
+    attempts_before: u32,
     mut put: impl FnMut(&'static str, &[u8]),
 ) {
+    let mut digits = itoa::Buffer::new();
     put("v", STORED_VERSION.as_bytes());
     put("i", event.id.as_bytes());
     put("t", event.event_type.as_bytes());
     put("n", event.tenant.as_bytes());
-    put("m", event.time_ms.to_string().as_bytes());
+    put("m", digits.format(event.time_ms).as_bytes());
     put("o", event.stream.as_bytes());
-    put("e", event.entry_id.to_string().as_bytes());
+    put("e", event.entry_id.text().as_bytes());
     put("c", event.content_type.as_bytes());
     put("j", if event.payload_is_json { b"1" } else { b"0" });
-    put("a", attempts.to_string().as_bytes());
-    // Numbers and text always serialise.
-    put("l", &serde_json::to_vec(log).unwrap_or_default());
+    put("p", &event.payload);
+    put("a", digits.format(attempts_before).as_bytes());
+}
+
+/// The fields of a queue entry, to which others are added.
+pub(crate) fn queue_fields(event: &Event, attempts_before: u32) -> Fields {
+    let mut fields = Fields::new();
+    each_queue_field(event, attempts_before, |name, value| {
+        fields.push((name, Bytes::copy_from_slice(value)));
+    });
+    fields
+}
+
+/// What of a finished delivery stands in the field `d` of its history's entry: one text, because each field of an entry
+/// costs the daemon and Redis about as much as all that is in this one. What goes without saying is left out.
+#[derive(Serialize, Deserialize)]
+struct StoredFinished<'a> {
+    #[serde(borrow)]
+    i: Cow<'a, str>,
+    #[serde(borrow)]
+    t: Cow<'a, str>,
+    #[serde(borrow)]
+    n: Cow<'a, str>,
+    #[serde(borrow)]
+    o: Cow<'a, str>,
+    #[serde(borrow)]
+    e: Cow<'a, str>,
+    a: u32,
+    /// If it is not the time of `e`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    m: Option<u64>,
+    /// If it is not [`JSON_TYPE`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    c: Option<Cow<'a, str>>,
+    /// 0 if the payload is not JSON.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    j: Option<u8>,
+}
+
+/// Adds the fields of an entry of a history to the command that writes it: the event and the attempts at it, the log of
+/// these, and the payload, if it is kept.
+pub(crate) fn write_history(
+    command: &mut Cmd,
+    event: &Event,
+    attempts: u32,
+    log: &AttemptLog,
+    with_payload: bool,
+) {
+    let entry_id = event.entry_id.text();
+    let stored = StoredFinished {
+        i: Cow::Borrowed(&event.id),
+        t: Cow::Borrowed(&event.event_type),
+        n: Cow::Borrowed(&event.tenant),
+        o: Cow::Borrowed(&event.stream),
+        e: Cow::Borrowed(&entry_id),
+        a: attempts,
+        m: (event.time_ms != event.entry_id.ms).then_some(event.time_ms),
+        c: (event.content_type != JSON_TYPE).then_some(Cow::Borrowed(&event.content_type)),
+        j: (!event.payload_is_json).then_some(0),
+    };
+    command.arg("v").arg(HISTORY_VERSION);
+    // Numbers and text always serialise, and writing to memory does not fail.
+    command.arg("d");
+    let _ = serde_json::to_writer(command.writer_for_next_arg(), &stored);
+    command.arg("l");
+    let _ = serde_json::to_writer(command.writer_for_next_arg(), log);
     if with_payload {
-        put("p", &event.payload);
+        command.arg("p").arg(&event.payload[..]);
     }
 }
 
@@ -106,12 +154,24 @@ pub(crate) struct FinishedDelivery {
 /// [`StoreError::Corrupt`] names the entry and what is wrong with it.
 pub(crate) fn read_history(entry: &RawEntry) -> Result<FinishedDelivery, StoreError> {
     let fields = EntryFields(entry, "history entry");
-    fields.check_version()?;
-    let log = serde_json::from_slice(&fields.bytes("l")?)
+    let packed = match fields.text("v")? {
+        HISTORY_VERSION => true,
+        STORED_VERSION => false,
+        version => {
+            let known = format!("{STORED_VERSION:?} and {HISTORY_VERSION:?}");
+            return Err(fields.corrupt(unknown_version(version, &known)));
+        }
+    };
+    let log = serde_json::from_slice(fields.bytes("l")?)
         .map_err(|error| fields.corrupt(format!("its attempts cannot be read: {error}")))?;
+    let payload = entry.bytes("p").unwrap_or_default();
+    let (event, attempts) = match packed {
+        true => fields.packed_event(payload)?,
+        false => (fields.event(payload)?, fields.parse("a", "a number")?),
+    };
     Ok(FinishedDelivery {
-        event: Arc::new(fields.event(entry.bytes("p").unwrap_or_default())?),
-        attempts: fields.parse("a", "a number")?,
+        event: Arc::new(event),
+        attempts,
         log,
     })
 }
@@ -124,13 +184,13 @@ impl EntryFields<'_> {
         corrupt(format!("{} {}", self.1, self.0.id), reason)
     }
 
-    fn bytes(&self, name: &str) -> Result<Bytes, StoreError> {
-        let found = self.0.bytes(name);
+    fn bytes(&self, name: &str) -> Result<&Bytes, StoreError> {
+        let found = self.0.get(name);
         found.ok_or_else(|| self.corrupt(format!("the field {name:?} is missing")))
     }
 
-    fn text(&self, name: &str) -> Result<String, StoreError> {
-        String::from_utf8(self.bytes(name)?.into())
+    fn text(&self, name: &str) -> Result<&str, StoreError> {
+        std::str::from_utf8(self.bytes(name)?)
             .map_err(|_| self.corrupt(format!("the field {name:?} is not text")))
     }
 
@@ -141,23 +201,47 @@ impl EntryFields<'_> {
 
     /// First of all: of another version nothing else is known.
     fn check_version(&self) -> Result<(), StoreError> {
-        check_version(&self.text("v")?).map_err(|detail| self.corrupt(detail))
+        check_version(self.text("v")?).map_err(|detail| self.corrupt(detail))
     }
 
     fn event(&self, payload: Bytes) -> Result<Event, StoreError> {
         let entry_id: EntryId = self.parse("e", "an entry id")?;
         Ok(Event {
-            id: self.text("i")?,
-            event_type: self.text("t")?,
-            tenant: self.text("n")?,
+            id: self.text("i")?.to_owned(),
+            event_type: self.text("t")?.to_owned(),
+            tenant: self.text("n")?.to_owned(),
             time_ms: self.parse("m", "a time in Unix ms")?,
             arrived_ms: entry_id.ms,
             stream: Arc::from(self.text("o")?),
             entry_id,
-            content_type: self.text("c")?,
+            content_type: self.text("c")?.to_owned(),
             payload_is_json: self.text("j")? == "1",
             payload,
         })
+    }
+
+    /// The event of [`StoredFinished`], and the attempts at it.
+    fn packed_event(&self, payload: Bytes) -> Result<(Event, u32), StoreError> {
+        let text = self.bytes("d")?;
+        let stored: StoredFinished = serde_json::from_slice(text)
+            .map_err(|error| self.corrupt(format!("its event cannot be read: {error}")))?;
+        let entry_id: EntryId = stored
+            .e
+            .parse()
+            .map_err(|_| self.corrupt("what its event has as \"e\" is not an entry id".into()))?;
+        let event = Event {
+            id: stored.i.into_owned(),
+            event_type: stored.t.into_owned(),
+            tenant: stored.n.into_owned(),
+            time_ms: stored.m.unwrap_or(entry_id.ms),
+            arrived_ms: entry_id.ms,
+            stream: Arc::from(&*stored.o),
+            entry_id,
+            content_type: stored.c.unwrap_or(Cow::Borrowed(JSON_TYPE)).into_owned(),
+            payload_is_json: stored.j != Some(0),
+            payload,
+        };
+        Ok((event, stored.a))
     }
 }
 
@@ -169,7 +253,7 @@ impl EntryFields<'_> {
 pub(crate) fn read_queued(entry: &RawEntry) -> Result<QueuedDelivery, StoreError> {
     let fields = EntryFields(entry, "queue entry");
     fields.check_version()?;
-    let event = fields.event(fields.bytes("p")?)?;
+    let event = fields.event(fields.bytes("p")?.clone())?;
     let size =
         event.payload.len() + event.id.len() + event.event_type.len() + event.tenant.len() + 128;
     Ok(QueuedDelivery {
@@ -187,9 +271,11 @@ fn check_version(version: &str) -> Result<(), String> {
     if version == STORED_VERSION {
         return Ok(());
     }
-    Err(format!(
-        "its form has version {version:?}, and this daemon reads {STORED_VERSION:?}: upgrade it"
-    ))
+    Err(unknown_version(version, &format!("{STORED_VERSION:?}")))
+}
+
+fn unknown_version(version: &str, known: &str) -> String {
+    format!("its form has version {version:?}, and this daemon reads {known}: upgrade it")
 }
 
 /// What every version of the stored tries has.

@@ -130,58 +130,66 @@ impl Keys {
         self.configuration("notices")
     }
 
-    fn sharded(&self, shard: u16, rest: &str) -> String {
-        format!("{}:{{s{shard:02}}}:{rest}", self.prefix)
+    /// Put together without `format!`: several are made for each delivery.
+    fn sharded(&self, shard: u16, kind: &str, uid: &str) -> String {
+        let mut key = String::with_capacity(self.prefix.len() + kind.len() + uid.len() + 10);
+        key.push_str(&self.prefix);
+        key.push_str(if shard < 10 { ":{s0" } else { ":{s" });
+        key.push_str(itoa::Buffer::new().format(shard));
+        key.push_str("}:");
+        key.push_str(kind);
+        key.push_str(uid);
+        key
     }
 
     /// STRING: `<nonce>:<epoch>` of the shard's owner; `:<epoch>` when released.
     pub fn owner(&self, shard: u16) -> String {
-        self.sharded(shard, "owner")
+        self.sharded(shard, "owner", "")
     }
 
     /// ZSET: uids of the shard's webhooks with work, by when it is due (Unix ms).
     pub fn due(&self, shard: u16) -> String {
-        self.sharded(shard, "due")
+        self.sharded(shard, "due", "")
     }
 
     /// STREAM: a webhook's waiting deliveries, payload inline.
     pub fn queue(&self, shard: u16, uid: &str) -> String {
-        self.sharded(shard, &format!("queue:{uid}"))
+        self.sharded(shard, "queue:", uid)
     }
 
     /// ZSET: queue id -> when its next attempt is due (Unix ms).
     pub fn retry(&self, shard: u16, uid: &str) -> String {
-        self.sharded(shard, &format!("retry:{uid}"))
+        self.sharded(shard, "retry:", uid)
     }
 
     /// HASH: queue id -> attempts so far, as JSON.
     pub fn tries(&self, shard: u16, uid: &str) -> String {
-        self.sharded(shard, &format!("tries:{uid}"))
+        self.sharded(shard, "tries:", uid)
     }
 
     /// HASH: `hold` (Unix ms before which nothing may be sent) and `cursor` of a parked lane.
     pub fn lane(&self, shard: u16, uid: &str) -> String {
-        self.sharded(shard, &format!("lane:{uid}"))
+        self.sharded(shard, "lane:", uid)
     }
 
     /// STREAM, capped by age and count: a webhook's dead letters.
     pub fn dead(&self, shard: u16, uid: &str) -> String {
-        self.sharded(shard, &format!("dead:{uid}"))
+        self.sharded(shard, "dead:", uid)
     }
 
     /// STREAM, capped by age and count: a webhook's deliveries that succeeded, newest last.
     pub fn history(&self, shard: u16, uid: &str) -> String {
-        self.sharded(shard, &format!("history:{uid}"))
+        self.sharded(shard, "history:", uid)
     }
 
     /// HASH: running counts of a webhook's finished deliveries.
     pub fn stats(&self, shard: u16, uid: &str) -> String {
-        self.sharded(shard, &format!("stats:{uid}"))
+        self.sharded(shard, "stats:", uid)
     }
 
     /// SET: uids of the shard's webhooks that have dead letters, or had some.
     pub fn buried(&self, shard: u16) -> String {
-        self.sharded(shard, "buried")
+        self.sharded(shard, "buried", "")
     }
 }
 
@@ -208,6 +216,7 @@ mod tests {
         assert_eq!(keys.owner(7), "pombo:{s07}:owner");
         assert_eq!(keys.queue(7, "abc"), "pombo:{s07}:queue:abc");
         assert_eq!(keys.due(63), "pombo:{s63}:due");
+        assert_eq!(keys.history(1_023, "abc"), "pombo:{s1023}:history:abc");
         assert_eq!(keys.changes(), "pombo:{cfg}:changes");
     }
 

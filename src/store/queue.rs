@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use redis::Cmd;
+
 use super::codec;
 use super::connection::first_error;
 use super::error::StoreError;
@@ -13,6 +15,10 @@ use crate::event::{EntryId, Event};
 
 /// The bytes of history that one pipeline aims at, beside its removals: what is behind it on the connection waits.
 const RECORD_BYTES: usize = 2 * 1024 * 1024;
+
+/// Of a command that queues a delivery: what there is room for from the start, beside the payload.
+const ENTRY_ARGUMENTS: usize = 3 + 2 * codec::QUEUE_FIELDS as usize;
+const ENTRY_BYTES: usize = 256;
 
 /// A delivery on its way into a queue.
 #[derive(Debug, Clone)]
@@ -59,8 +65,18 @@ pub struct Settled {
 /// Entries of one queue to be removed, and those of them that may be scheduled.
 #[derive(Default)]
 struct Ids {
-    all: Vec<String>,
-    tried: Vec<String>,
+    all: Vec<EntryId>,
+    tried: Vec<EntryId>,
+}
+
+/// A command on `key` and `ids`.
+fn on_ids(name: &str, key: String, ids: &[EntryId]) -> Cmd {
+    let mut command = Cmd::with_capacity(ids.len() + 2, key.len() + ids.len() * 20);
+    command.arg(name).arg(key);
+    for id in ids {
+        command.arg(&*id.text());
+    }
+    command
 }
 
 impl Store {
@@ -86,13 +102,16 @@ impl Store {
             commands.arg(now_ms).arg(*uid);
         }
         for delivery in batch {
-            commands
-                .cmd("XADD")
+            let room = delivery.event.payload.len() + ENTRY_BYTES;
+            let mut command = Cmd::with_capacity(ENTRY_ARGUMENTS, room);
+            command
+                .arg("XADD")
                 .arg(self.keys().queue(shard, &delivery.uid))
                 .arg("*");
-            for (name, value) in codec::queue_fields(&delivery.event, 0) {
-                commands.arg(name).arg(&value[..]);
-            }
+            codec::each_queue_field(&delivery.event, 0, |name, value| {
+                command.arg(name).arg(value);
+            });
+            commands.add_command(command);
         }
         // In the same moment: what other daemons added is part of it, and who claims the shard after it finds these
         // deliveries by itself.
@@ -198,30 +217,20 @@ impl Store {
         let mut by_webhook: BTreeMap<(u16, &str), Ids> = BTreeMap::new();
         for removal in removals {
             let ids = by_webhook.entry((removal.shard, &removal.uid)).or_default();
-            let id = removal.id.to_string();
             if removal.tried {
-                ids.tried.push(id.clone());
+                ids.tried.push(removal.id);
             }
-            ids.all.push(id);
+            ids.all.push(removal.id);
         }
         let mut commands = redis::pipe();
         for ((shard, uid), Ids { all, tried }) in by_webhook {
             // The entry last: a schedule without its entry is noise that the lane clears, the reverse would be an
             // attempt at something delivered.
             if !tried.is_empty() {
-                commands
-                    .cmd("ZREM")
-                    .arg(self.keys().retry(shard, uid))
-                    .arg(&tried);
-                commands
-                    .cmd("HDEL")
-                    .arg(self.keys().tries(shard, uid))
-                    .arg(&tried);
+                commands.add_command(on_ids("ZREM", self.keys().retry(shard, uid), &tried));
+                commands.add_command(on_ids("HDEL", self.keys().tries(shard, uid), &tried));
             }
-            commands
-                .cmd("XDEL")
-                .arg(self.keys().queue(shard, uid))
-                .arg(&all);
+            commands.add_command(on_ids("XDEL", self.keys().queue(shard, uid), &all));
         }
         commands
     }

@@ -77,8 +77,13 @@ impl Call {
     }
 
     pub fn arg(mut self, argument: impl AsRef<[u8]>) -> Call {
-        self.arguments.push(argument.as_ref().to_vec());
+        self.push(argument.as_ref());
         self
+    }
+
+    /// As [`Call::arg`], where there are many.
+    pub fn push(&mut self, argument: &[u8]) {
+        self.arguments.push(argument.to_vec());
     }
 
     pub fn number(self, argument: u64) -> Call {

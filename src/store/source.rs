@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use redis::Value;
+use redis::{Cmd, Value};
 
 use super::connection::{Connected, Link};
 use super::error::StoreError;
@@ -234,17 +234,16 @@ impl SourceStream {
         let removes = self.removes.load(Ordering::Relaxed) && connected.has_xackdel(&self.stream);
         let mut commands = redis::pipe();
         if !ids.is_empty() {
-            let command = match removes {
-                true => commands.cmd("XACKDEL"),
-                false => commands.cmd("XACK"),
-            };
+            let mut command = Cmd::with_capacity(ids.len() + 6, 128 + ids.len() * 20);
+            command.arg(if removes { "XACKDEL" } else { "XACK" });
             command.arg(&self.stream).arg(self.keys.group());
             if removes {
                 command.arg("ACKED").arg("IDS").arg(ids.len());
             }
             for id in ids {
-                command.arg(id.to_string());
+                command.arg(&*id.text());
             }
+            commands.add_command(command);
         }
         if let Some(mark) = mark {
             commands

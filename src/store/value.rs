@@ -17,17 +17,22 @@ pub(crate) struct RawEntry {
 impl RawEntry {
     /// The value of a field, as text.
     pub fn text(&self, name: &str) -> Option<String> {
-        self.bytes(name)
-            .and_then(|value| String::from_utf8(value.to_vec()).ok())
+        let text = std::str::from_utf8(self.get(name)?).ok()?;
+        Some(text.to_owned())
     }
 
-    /// The value of a field.
+    /// The value of a field, to keep.
     pub fn bytes(&self, name: &str) -> Option<Bytes> {
+        self.get(name).cloned()
+    }
+
+    /// The value of a field, to look at.
+    pub fn get(&self, name: &str) -> Option<&Bytes> {
         self.fields
             .as_ref()?
             .iter()
             .find(|(field, _)| field == name.as_bytes())
-            .map(|(_, value)| value.clone())
+            .map(|(_, value)| value)
     }
 }
 
@@ -121,7 +126,11 @@ pub(crate) fn text_map(value: Value) -> std::collections::HashMap<String, String
 }
 
 pub(crate) fn entry_id(value: Value) -> Result<EntryId, StoreError> {
-    let text = text(value).ok_or_else(|| corrupt("a stream entry's id", "it is not text"))?;
+    let bytes = bytes(value).unwrap_or_default();
+    let text = std::str::from_utf8(&bytes)
+        .ok()
+        .filter(|text| !text.is_empty())
+        .ok_or_else(|| corrupt("a stream entry's id", "it is not text"))?;
     text.parse().map_err(|_| {
         corrupt(
             "a stream entry's id",
@@ -140,21 +149,24 @@ pub(crate) fn entries(value: Value) -> Result<Vec<RawEntry>, StoreError> {
             let id = entry_id(parts.next().unwrap_or(Value::Nil))?;
             let fields = match parts.next() {
                 None | Some(Value::Nil) => None,
-                Some(list) => Some(
-                    pairs_flat(list)
-                        .into_iter()
-                        .map(|(name, value)| {
-                            (
-                                bytes(name).unwrap_or_default(),
-                                bytes(value).unwrap_or_default(),
-                            )
-                        })
-                        .collect(),
-                ),
+                Some(list) => Some(fields(list)),
             };
             Ok(RawEntry { id, fields })
         })
         .collect()
+}
+
+/// The fields of an entry, which come as a flat list of names and values.
+pub(crate) fn fields(list: Value) -> Vec<(Bytes, Bytes)> {
+    let mut list = items(list).into_iter();
+    let mut fields = Vec::with_capacity(list.len() / 2);
+    while let (Some(name), Some(value)) = (list.next(), list.next()) {
+        fields.push((
+            bytes(name).unwrap_or_default(),
+            bytes(value).unwrap_or_default(),
+        ));
+    }
+    fields
 }
 
 /// The id of a stream's newest entry.
@@ -175,15 +187,6 @@ pub(crate) async fn newest(
     Ok(entries(reply.unwrap_or(Value::Nil))?
         .first()
         .map(|entry| entry.id))
-}
-
-fn pairs_flat(value: Value) -> Vec<(Value, Value)> {
-    let mut list = items(value).into_iter();
-    let mut pairs = Vec::with_capacity(list.len() / 2);
-    while let (Some(name), Some(value)) = (list.next(), list.next()) {
-        pairs.push((name, value));
-    }
-    pairs
 }
 
 /// The streams of an XREAD or XREADGROUP reply, by key; none on a timeout.

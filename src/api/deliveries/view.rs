@@ -248,8 +248,8 @@ fn request_headers(
     event: &Event,
     webhook_id: &str,
 ) -> Option<BTreeMap<String, String>> {
-    let shape = record.shape.as_ref()?;
-    let headers = shown_headers(shape, event, webhook_id, record.number, record.started_ms);
+    let shape = record.shape.as_ref()?.read()?;
+    let headers = shown_headers(&shape, event, webhook_id, record.number, record.started_ms);
     Some(headers.into_iter().collect())
 }
 

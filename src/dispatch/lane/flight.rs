@@ -1,5 +1,6 @@
 //! Starting attempts, and what becomes of a delivery when its attempt is over.
 
+use std::collections::hash_map::Entry;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,6 +15,7 @@ use crate::dispatch::attempt::{Attempted, Prepared, attempt};
 use crate::outcome::{AttemptResult, Outcome};
 use crate::registry::Registered;
 use crate::retry::Next;
+use crate::store::history::trims_every;
 use crate::store::stats::Ended;
 
 /// A delivery in flight.
@@ -196,25 +198,38 @@ impl Lane {
             .tries
             .as_ref()
             .map_or(held.attempts_before, |tries| tries.attempts);
-        let made = attempt(
-            self.dispatch.http.clone(),
-            self.dispatch.clock.clone(),
-            self.dispatch.metrics.clone(),
+        let dispatch = &self.dispatch;
+        let (http, clock, metrics) = (
+            dispatch.http.clone(),
+            dispatch.clock.clone(),
+            dispatch.metrics.clone(),
+        );
+        let (prepared, event, webhook_id) = (
             self.prepared.clone(),
             held.event.clone(),
             self.webhook_id.clone(),
-            attempts + 1,
         );
-        let in_flight = InFlight::new(&self.dispatch.metrics.in_flight);
+        let in_flight = InFlight::new(&dispatch.metrics.in_flight);
+        let flight = async move {
+            // Made in here: made outside, all of it would be copied, and have its room twice.
+            let made = attempt(
+                http,
+                clock,
+                metrics,
+                prepared,
+                event,
+                webhook_id,
+                attempts + 1,
+            );
+            let attempted = made.await;
+            drop(permit);
+            drop(in_flight);
+            Landed { number, attempted }
+        };
         // Attempts drive their connections: all of a lane's together would soon use up the share of work that the runtime
         // allows a task before it has to yield, and then be polled in vain.
         self.flying
-            .push(Box::pin(tokio::task::unconstrained(async move {
-                let attempted = made.await;
-                drop(permit);
-                drop(in_flight);
-                Landed { number, attempted }
-            })));
+            .push(Box::pin(tokio::task::unconstrained(flight)));
         self.flights.insert(
             number,
             Flight {
@@ -275,16 +290,15 @@ impl Lane {
     }
 
     pub(super) fn landed(&mut self, landed: Landed) {
-        let Some(flight) = self.flights.get_mut(&landed.number) else {
+        let Entry::Occupied(mut flight) = self.flights.entry(landed.number) else {
             return;
         };
-        if flight.storing {
-            flight.landed = Some(landed.attempted);
+        if flight.get().storing {
+            flight.get_mut().landed = Some(landed.attempted);
             return;
         }
-        if let Some(flight) = self.flights.remove(&landed.number) {
-            self.judge(flight.held, &flight.registered, landed.attempted);
-        }
+        let flight = flight.remove();
+        self.judge(flight.held, &flight.registered, landed.attempted);
     }
 
     /// What the outcome of an attempt means for its delivery.
@@ -362,17 +376,22 @@ impl Lane {
             .count(keys.shard, &keys.uid, Ended::Success, 1);
         let tried = held.tries.is_some();
         let log = held.tries.map(|tries| tries.log).unwrap_or_default();
+        // The first of a lane does: one that is made for each delivery anew trims each time.
+        let trims = self
+            .recorded
+            .is_multiple_of(trims_every(&dispatch.settings.history));
+        self.recorded += 1;
         match held.home {
             Home::Source { share, permit } => {
                 // The event does not wait for what is only to be looked at.
                 share.settled();
                 drop(permit);
-                if let Some(record) = dispatch.record(keys, &held.event, log, attempted) {
+                if let Some(record) = dispatch.record(keys, &held.event, log, attempted, trims) {
                     dispatch.write_down(record);
                 }
             }
             Home::Queue(id) => {
-                let record = dispatch.record(keys, &held.event, log, attempted);
+                let record = dispatch.record(keys, &held.event, log, attempted, trims);
                 dispatch.remove(keys, id, tried, &self.handle, record);
             }
         }

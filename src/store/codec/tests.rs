@@ -60,7 +60,7 @@ proptest! {
 
     #[test]
     fn no_stored_bytes_make_the_reader_panic(
-        fields in prop::collection::vec(("[viltnmoecjpal]", prop::collection::vec(any::<u8>(), 0..20)), 0..12),
+        fields in prop::collection::vec(("[viltnmoecjpald]", prop::collection::vec(any::<u8>(), 0..20)), 0..12),
     ) {
         let fields = fields.into_iter().map(|(name, value)| (Bytes::from(name), Bytes::from(value))).collect();
         let entry = RawEntry { id: EntryId::MIN, fields: Some(fields) };
@@ -83,11 +83,51 @@ fn log() -> AttemptLog {
 }
 
 fn history_fields(event: &Event, with_payload: bool) -> Fields {
-    let mut fields = Fields::new();
-    write_history(event, 2, &log(), with_payload, |name, value| {
-        fields.push((name, Bytes::copy_from_slice(value)));
-    });
+    let mut command = Cmd::new();
+    write_history(&mut command, event, 2, &log(), with_payload);
+    let arguments: Vec<Bytes> = command
+        .args_iter()
+        .map(|argument| match argument {
+            redis::Arg::Simple(bytes) => Bytes::copy_from_slice(bytes),
+            _ => panic!("no text"),
+        })
+        .collect();
+    let names = ["v", "d", "l", "p"].into_iter();
+    let pairs = names.zip(arguments.chunks(2));
+    pairs
+        .map(|(name, pair)| {
+            assert_eq!(name.as_bytes(), pair[0]);
+            (name, pair[1].clone())
+        })
+        .collect()
+}
+
+/// An entry of a history as version 1 had it.
+fn first_history_fields(event: &Event) -> Fields {
+    let mut fields = queue_fields(event, 2);
+    let log = serde_json::to_vec(&log()).unwrap();
+    fields.insert(10, ("l", log.into()));
     fields
+}
+
+proptest! {
+    #[test]
+    fn a_finished_delivery_reads_back_whatever_of_it_goes_without_saying(
+        id in "[!-~]{1,64}", stream in ".{1,20}", time_ms in prop::option::of(any::<u64>()),
+        content_type in prop::option::of("[!-~]{1,20}"), payload_is_json in any::<bool>(),
+    ) {
+        let mut event = event(b"{}".to_vec(), id);
+        event.stream = stream.into();
+        event.time_ms = time_ms.unwrap_or(event.entry_id.ms);
+        event.content_type = content_type.unwrap_or(JSON_TYPE.to_owned());
+        event.payload_is_json = payload_is_json;
+        let read = read_history(&entry(history_fields(&event, true))).unwrap();
+        prop_assert!(*read.event == event, "{:?}", read.event);
+        prop_assert_eq!((read.attempts, read.log), (2, log()));
+        let read = read_history(&entry(first_history_fields(&event))).unwrap();
+        prop_assert!(*read.event == event, "{:?}", read.event);
+        prop_assert_eq!((read.attempts, read.log), (2, log()));
+    }
 }
 
 #[test]
@@ -102,7 +142,13 @@ fn a_finished_delivery_reads_back_with_its_attempts_and_its_payload_if_that_was_
     let mut unknown = history_fields(&event, true);
     unknown[0].1 = Bytes::from_static(b"9");
     let error = read_history(&entry(unknown)).unwrap_err().to_string();
-    assert!(error.contains("upgrade"), "{error}");
+    assert!(error.contains("reads \"1\" and \"2\": upgrade"), "{error}");
+    let mut wrong = history_fields(&event, true);
+    for text in ["", "[]", "{\"i\":\"e1\"}"] {
+        wrong[1].1 = Bytes::from_static(text.as_bytes());
+        let error = read_history(&entry(wrong.clone())).unwrap_err().to_string();
+        assert!(error.contains("its event cannot be read"), "{error}");
+    }
 }
 
 #[test]
@@ -142,14 +188,15 @@ fn the_stored_bytes_of_today_are_pinned() {
         flat.join(" ")
     };
     let event = event(b"{}".to_vec(), "e1".into());
+    assert_eq!(queue_fields(&event, 3).len() as u64, QUEUE_FIELDS);
     assert_eq!(
         flat(queue_fields(&event, 3)),
         "v=1 i=e1 t=crm.lead.created n=t1 m=1700000000123 o=events e=1700000000456-7 c=application/json j=1 p={} a=3"
     );
     assert_eq!(
         flat(history_fields(&event, true)),
-        "v=1 i=e1 t=crm.lead.created n=t1 m=1700000000123 o=events e=1700000000456-7 c=application/json j=1 a=2 \
-         l=[{\"n\":1,\"t\":1700000000501,\"s\":200,\"d\":1234},{\"n\":2,\"t\":1700000000502,\"s\":200,\"d\":1234}] p={}"
+        "v=2 d={\"i\":\"e1\",\"t\":\"crm.lead.created\",\"n\":\"t1\",\"o\":\"events\",\"e\":\"1700000000456-7\",\"a\":2,\
+         \"m\":1700000000123} l=[{\"n\":1,\"t\":1700000000501,\"s\":200,\"d\":1234},{\"n\":2,\"t\":1700000000502,\"s\":200,\"d\":1234}] p={}"
     );
 }
 
@@ -171,7 +218,10 @@ fn the_stored_bytes_of_today_read_back_with_what_the_next_version_may_add() {
     assert_eq!(read_tries(more.as_bytes()).unwrap(), tries);
 
     let event = event(b"{}".to_vec(), "e1".into());
-    for mut fields in [queue_fields(&event, 3), history_fields(&event, true)] {
+    let packed = r#"{"i":"e1","t":"crm.lead.created","n":"t1","new":[1],"o":"events","e":"1700000000456-7","a":2}"#;
+    let mut finished = history_fields(&event, true);
+    finished[1].1 = Bytes::from_static(packed.as_bytes());
+    for mut fields in [queue_fields(&event, 3), finished] {
         fields.insert(1, ("new", Bytes::from_static(b"of the next version")));
         let entry = entry(fields);
         let id = match read_queued(&entry) {

@@ -68,17 +68,9 @@ pub(super) fn read_record(place: Place, reply: Value) -> Result<Option<Record>, 
     }
     let mut parts = value::items(reply).into_iter();
     let mut next = || parts.next().unwrap_or(Value::Nil);
-    let fields = value::items(next());
+    let mut fields = value::fields(next());
     let left_out = value::integer(&next()).unwrap_or(0) > 0;
     let (due, tries) = (value::text(next()), value::bytes(next()));
-    let mut list = fields.into_iter();
-    let mut fields = Vec::with_capacity(list.len() / 2);
-    while let (Some(name), Some(value)) = (list.next(), list.next()) {
-        fields.push((
-            value::bytes(name).unwrap_or_default(),
-            value::bytes(value).unwrap_or_default(),
-        ));
-    }
     let has_payload = fields.iter().any(|(name, _)| &name[..] == b"p");
     if !has_payload && place.shelf != Shelf::History {
         // The readers of queue entries and dead letters want one.

@@ -60,11 +60,11 @@ impl Store {
                         .map(codec::write_tries)
                         .unwrap_or_default(),
                 );
-            let fields = codec::queue_fields(&storing.event, 0);
-            call = call.number(2 * fields.len() as u64);
-            for (name, value) in fields {
-                call = call.arg(name).arg(value);
-            }
+            call = call.number(2 * codec::QUEUE_FIELDS);
+            codec::each_queue_field(&storing.event, 0, |name, value| {
+                call.push(name.as_bytes());
+                call.push(value);
+            });
         }
         let link = self.link();
         let mut connected = link.durable(&self.keys().due(shard), generation).await?;

@@ -24,6 +24,18 @@ local function due_of(id)
   return due and tonumber(due) or nil
 end
 
+-- An entry of a history has all of that in one JSON text.
+local function unpack_event(entry, text)
+  local ok, event = pcall(cjson.decode, text)
+  if ok and type(event) == 'table' then
+    for name in pairs(entry) do
+      if type(event[name]) == 'string' then
+        entry[name] = event[name]
+      end
+    end
+  end
+end
+
 local function wanted(entry, due)
   local ms = tonumber(string.match(entry.e, '^(%d+)'))
   if ms == nil then
@@ -50,6 +62,8 @@ while looked < most and #rows < most_rows and bytes < MOST_BYTES do
       bytes = bytes + #fields[at + 1]
       if entry[fields[at]] then
         entry[fields[at]] = fields[at + 1]
+      elseif fields[at] == 'd' then
+        unpack_event(entry, fields[at + 1])
       end
     end
     looked, last = looked + 1, item[1]
