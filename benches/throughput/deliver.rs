@@ -4,16 +4,17 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use crate::api_client::ApiClient;
 use crate::figures::Run;
 use crate::progress::Progress;
 use crate::receiver::now_us;
 use crate::scenarios::{Pace, Scenario};
-use crate::special::ApiClient;
 use crate::usage::{self, Since};
 use crate::world::World;
 
-/// For how long events are added at an even pace after a flood.
-const PACED: Duration = Duration::from_secs(5);
+/// For how long events are added at an even pace after a flood; and for a first look.
+const PACED_S: u64 = 5;
+const QUICK_PACED_S: u64 = 2;
 
 /// What a run came to.
 #[derive(Clone, Debug)]
@@ -29,7 +30,12 @@ pub struct Delivered {
 
 /// Runs `scenario`. After its flood, if there is a `pace`, events come at that pace (a second; 0 for half of what was just
 /// made).
-pub async fn deliver(scenario: &Scenario, pace: Option<u64>, progress: &Progress) -> Delivered {
+pub async fn deliver(
+    scenario: &Scenario,
+    pace: Option<u64>,
+    quick: bool,
+    progress: &Progress,
+) -> Delivered {
     progress.step(&format!("starting {}", scenario.name));
     let types = scenario.event_types();
     let mut world = World::start(scenario).await;
@@ -61,7 +67,10 @@ pub async fn deliver(scenario: &Scenario, pace: Option<u64>, progress: &Progress
     let told = |done| progress.count(done, wanted);
     let ended = world.settled(wanted, !scenario.dead, told).await;
     let took = ended.unwrap_or_else(Instant::now) - started;
-    let answered = api.map(|api| api.end(took));
+    let answered = match api {
+        Some(api) => Some(api.end(took).await),
+        None => None,
+    };
     let counts = world.counts().await;
     let received = Duration::from_micros(counts.last_us.saturating_sub(started_us));
     let received_per_second = wanted as f64 / received.as_secs_f64();
@@ -106,7 +115,9 @@ pub async fn deliver(scenario: &Scenario, pace: Option<u64>, progress: &Progress
         paced_p99_ms: None,
     };
     if let Some(pace) = delivered.pace {
-        paced(scenario, &mut world, &mut delivered, pace, progress).await;
+        progress.step(&format!("{pace} a second"));
+        let count = pace * if quick { QUICK_PACED_S } else { PACED_S };
+        paced(scenario, &mut world, &mut delivered, pace, count).await;
     }
     if let Some(bytes) = bytes_per_queued(&mut world).await {
         delivered.run.insert("redis_bytes_per_queued", bytes);
@@ -120,14 +131,12 @@ async fn paced(
     world: &mut World,
     delivered: &mut Delivered,
     pace: u64,
-    progress: &Progress,
+    count: u64,
 ) {
-    progress.step(&format!("{pace} a second"));
     world.reset().await;
     let api = ApiClient::start(world, scenario.api_requests);
     let types = scenario.event_types();
     let from = world.adder.next();
-    let count = pace * PACED.as_secs();
     let late = world.adder.add_paced(&types, count, pace).await;
     let wanted = scenario.deliveries_of(from, from + count);
     let settled = world.settled(wanted, false, |_| {}).await;

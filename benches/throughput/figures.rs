@@ -117,14 +117,20 @@ pub const KINDS: &[Kind] = &[
         Better::Lower,
         0.2,
     ),
-    told("api_per_second", "API requests answered a second"),
+    told("api_per_second", "API requests made a second and answered"),
     told("api_failed", "API requests that failed"),
+    told("api_p50_ms", "ms that the API took to answer, p50"),
+    told("api_p99_ms", "ms that the API took to answer, p99"),
     told(
         "first_delivery_ms",
         "ms from the start to the first delivery",
     ),
     told("idle_cpu_percent", "% of one core"),
     compared("idle_mb", "MB of the daemon", Better::Lower, 2.0),
+    told(
+        "idle_anonymous_mb",
+        "MB of them its own, and not the program's file",
+    ),
     told("queued_per_second", "queued a second"),
     told("before_mb", "MB of the daemon before"),
     compared(

@@ -40,6 +40,7 @@ fn one_daemon() -> Vec<Scenario> {
             name: "hundred-aof",
             says: "as hundred, with Redis' append-only file (synced each second)",
             append_only: true,
+            in_quick: false,
             ..PLAIN
         },
         Scenario {

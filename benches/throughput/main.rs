@@ -11,6 +11,7 @@
 
 mod accepted;
 mod adder;
+mod api_client;
 mod bare;
 mod counts;
 mod deliver;

@@ -104,19 +104,24 @@ impl Turns {
         let scenario = &self.scenario;
         let mut run = match scenario.how {
             How::Deliver => {
-                let delivered = deliver::deliver(scenario, self.pace, progress).await;
+                let delivered = deliver::deliver(scenario, self.pace, self.quick, progress).await;
                 delivered.run
             }
             How::Idle => special::idle(scenario, self.quick, progress).await,
             How::Backlog => special::backlog(scenario, self.quick, progress).await,
             How::Restart => special::restart(scenario, self.quick, progress).await,
         };
-        self.base_before = self.base(progress, false).await;
-        self.bare_before = self.bare(progress, false).await;
-        if let (Some(before), Some(after)) = (bare_before, &self.bare_before) {
+        // A first look has no time for what comes after.
+        if !self.quick {
+            self.base_before = self.base(progress, false).await;
+            self.bare_before = self.bare(progress, false).await;
+        }
+        if let Some(before) = bare_before {
+            let after = self.bare_before.as_ref().unwrap_or(&before);
             compare_with_bare(&mut run, &before.mean(after), &self.scenario);
         }
-        if let (Some(before), Some(after)) = (base_before, &self.base_before) {
+        if let Some(before) = base_before {
+            let after = self.base_before.as_ref().unwrap_or(&before);
             compare_with_base(&mut run, &before, after);
         }
         run
@@ -162,7 +167,7 @@ impl Turns {
         progress.step(&format!("{} in turn", base.name));
         // Half of what the base makes: nothing waits for more than its turn, and yet all have work to do.
         let pace = (self.scenario.how == How::Deliver).then_some(self.pace.unwrap_or(0));
-        let delivered = deliver::deliver(base, pace, progress).await;
+        let delivered = deliver::deliver(base, pace, self.quick, progress).await;
         self.pace = delivered.pace;
         Some(delivered)
     }

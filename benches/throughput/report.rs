@@ -31,7 +31,13 @@ const IN_TABLE: &[&str] = &[
     "lost",
 ];
 /// Of no interest by themselves; the file has them.
-const IN_FILE_ONLY: &[&str] = &["late_ms", "adder_us", "daemon_of_bare", "redis_of_bare"];
+const IN_FILE_ONLY: &[&str] = &[
+    "seconds",
+    "late_ms",
+    "adder_us",
+    "daemon_of_bare",
+    "redis_of_bare",
+];
 
 /// Prints and writes all, and says what the process ends with.
 pub fn tell(options: &Options, all: &[Measured], before: Accepted) -> ExitCode {

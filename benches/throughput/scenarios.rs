@@ -87,12 +87,16 @@ impl Scenario {
         (self.webhooks / self.fanout).max(1)
     }
 
-    /// As many events as it takes until every webhook had a few.
+    /// As many events as it takes until every webhook had a few, and there are as many connections as a flood uses: one
+    /// that is over soon would tell little but how long it takes to connect.
     pub fn warm_up(&self) -> u64 {
-        match self.groups() {
-            1 if self.webhooks == 1 => 1_000,
+        let some = match self.groups() {
             1 => 3,
             groups => groups * 10,
+        };
+        match self.pace {
+            Pace::Flood => some.max(self.events / 10),
+            Pace::Steady(_) => some,
         }
     }
 

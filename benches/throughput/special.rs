@@ -1,10 +1,7 @@
 //! Scenarios that look at more than how fast events are delivered.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use tokio::task::JoinHandle;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 
 use crate::figures::Run;
@@ -12,7 +9,7 @@ use crate::progress::Progress;
 use crate::receiver::now_us;
 use crate::scenarios::{GATED, Scenario};
 use crate::usage::{self, Since};
-use crate::world::{OPERATOR, PATIENCE, World};
+use crate::world::{PATIENCE, World};
 
 /// After a start, before an idle daemon is looked at.
 const REST: Duration = Duration::from_secs(3);
@@ -53,6 +50,7 @@ pub async fn idle(scenario: &Scenario, quick: bool, progress: &Progress) -> Run 
         ("first_delivery_ms", ms(first)),
         ("idle_cpu_percent", busy * 100.0),
         ("idle_mb", mb(usage::memory(pid))),
+        ("idle_anonymous_mb", mb(usage::anonymous_memory(pid))),
         ("lost", if settled.is_some() { 0.0 } else { 1.0 }),
     ])
 }
@@ -208,62 +206,4 @@ pub async fn restart(scenario: &Scenario, quick: bool, progress: &Progress) -> R
     run.insert("duplicates", counts.duplicates as f64);
     run.insert("lost", lost as f64);
     run
-}
-
-/// Asks the management API at an even pace, until it is dropped.
-pub struct ApiClient {
-    task: JoinHandle<()>,
-    answered: Arc<AtomicU64>,
-    failed: Arc<AtomicU64>,
-}
-
-impl ApiClient {
-    /// `rate` times a second; `None` for 0.
-    pub fn start(world: &World, rate: u64) -> Option<ApiClient> {
-        if rate == 0 {
-            return None;
-        }
-        let (answered, failed) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
-        let counters = (answered.clone(), failed.clone());
-        let (probe, port) = (world.probe.clone(), world.api_port);
-        let every = Duration::from_secs(1) / u32::try_from(rate).unwrap_or(u32::MAX);
-        let task = tokio::spawn(async move {
-            let mut ticks = interval(every);
-            for number in 0.. {
-                ticks.tick().await;
-                let webhook = number / 2 % 100;
-                let path = match number % 2 {
-                    0 => format!("/v1/webhooks/w{webhook}"),
-                    _ => format!("/v1/webhooks/w{webhook}/deliveries?limit=10"),
-                };
-                let (probe, (answered, failed)) = (probe.clone(), counters.clone());
-                tokio::spawn(async move {
-                    let answer = probe.get_as(port, &path, OPERATOR).await;
-                    let counter = if answer.is_some() { answered } else { failed };
-                    counter.fetch_add(1, Ordering::Relaxed);
-                });
-            }
-        });
-        Some(ApiClient {
-            task,
-            answered,
-            failed,
-        })
-    }
-
-    /// Ends it: how many were answered, in `took`.
-    pub fn end(self, took: Duration) -> [(&'static str, f64); 2] {
-        let number = |counter: &AtomicU64| counter.load(Ordering::Relaxed) as f64;
-        let answered = number(&self.answered) / took.as_secs_f64();
-        [
-            ("api_per_second", answered),
-            ("api_failed", number(&self.failed)),
-        ]
-    }
-}
-
-impl Drop for ApiClient {
-    fn drop(&mut self) {
-        self.task.abort();
-    }
 }

@@ -27,6 +27,11 @@ pub fn memory(pid: u32) -> u64 {
     status(pid, "VmRSS:")
 }
 
+/// The part of the resident memory that is no file's (bytes).
+pub fn anonymous_memory(pid: u32) -> u64 {
+    status(pid, "RssAnon:")
+}
+
 fn status(pid: u32, field: &str) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
     let line = status.lines().find_map(|line| line.strip_prefix(field));
