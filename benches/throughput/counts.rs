@@ -17,6 +17,8 @@ const FIRST_US: f64 = 10.0;
 pub struct Counts {
     pub received: u64,
     pub duplicates: u64,
+    /// Connections that were made to it.
+    pub connections: u64,
     /// Of those received, the ones that had waited at the gate; their latencies are not counted.
     pub gated: u64,
     /// For each bound, how many arrived within it and not within the one before.

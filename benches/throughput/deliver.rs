@@ -90,6 +90,7 @@ pub async fn deliver(
         ("adder_us", lead.us_each(wanted)),
         ("daemon_peak_mb", peak as f64 / 1e6),
         ("queued_share", queued / wanted as f64),
+        ("connections", counts.connections as f64),
         ("duplicates", counts.duplicates as f64),
         ("lost", lost as f64),
     ]);

@@ -95,6 +95,7 @@ pub const KINDS: &[Kind] = &[
         "ms from making to receipt by the bare client at the same pace, p99",
     ),
     told("late_ms", "ms that the adder was late at most"),
+    told("connections", "connections made meanwhile"),
     told("duplicates", "delivered twice"),
     told("lost", "not delivered"),
     told(

@@ -73,7 +73,10 @@ pub async fn run(tls: Option<&Path>) -> ExitCode {
         .run_until(async move {
             loop {
                 let (accepted, acceptor) = tokio::select! {
-                    accepted = listener.accept() => (accepted, acceptor.clone()),
+                    accepted = listener.accept() => {
+                        shared.borrow_mut().counts.connections += 1;
+                        (accepted, acceptor.clone())
+                    }
                     accepted = counts_listener.accept() => (accepted, None),
                 };
                 let Ok((stream, _)) = accepted else {
