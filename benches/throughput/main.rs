@@ -1,6 +1,7 @@
 //! How many deliveries a second Pombo makes on this machine, at what cost, and how that compares with the bare HTTP client.
 //!
-//! `scripts/bench [--quick] [--runs N] [--compare] [--list] [SCENARIO...]`, or `cargo bench --bench throughput -- ...`.
+//! `scripts/bench [--quick] [--runs N] [--compare] [--accept] [--help] [SCENARIO...]`, or
+//! `cargo bench --bench throughput -- ...`.
 //!
 //! Each run has a Redis of its own, daemons with their default settings as processes of their own, and a minimal receiver
 //! as another. The bare client (the same HTTP stack and signing, the same receiver, no Redis) is measured in turn with
@@ -8,11 +9,24 @@
 
 #![allow(clippy::disallowed_methods, reason = "it measures time")]
 
+mod accepted;
+mod adder;
+mod api_client;
+mod bare;
+mod counts;
+mod deliver;
+mod figures;
+mod goals;
+mod list;
 mod measure;
 mod options;
+mod probe;
+mod processes;
+mod progress;
 mod raw;
 mod receiver;
 mod report;
+mod resp;
 mod scenarios;
 mod special;
 mod usage;
@@ -31,6 +45,7 @@ fn main() -> ExitCode {
         }
     };
     match options.role {
+        Role::Tied => processes::become_tied(options.parent, &options.program),
         // One thread, as most receivers of one webhook: and the machine's other core is left to the others.
         Role::Receiver => block_on(
             tokio::runtime::Builder::new_current_thread(),
@@ -40,10 +55,13 @@ fn main() -> ExitCode {
             tokio::runtime::Builder::new_multi_thread(),
             raw::run(options.raw),
         ),
-        Role::Lead => block_on(
-            tokio::runtime::Builder::new_current_thread(),
-            measure::run(options),
-        ),
+        Role::Lead => {
+            processes::end_with_cargo();
+            block_on(
+                tokio::runtime::Builder::new_current_thread(),
+                measure::run(options),
+            )
+        }
     }
 }
 

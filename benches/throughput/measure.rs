@@ -1,176 +1,207 @@
 //! One scenario after the other, each several times, with the bare client in turn.
 
-use std::io::Write as _;
 use std::process::ExitCode;
-use std::time::Duration;
 
-use tokio::time::Instant;
+use tokio::signal::unix::{SignalKind, signal};
 
-use crate::options::{Options, RawWork};
-use crate::report::{self, Figures, Measured};
-use crate::scenarios::{self, How, Pace, Scenario};
-use crate::world::{World, raw_rate};
-use crate::{special, usage};
+use crate::bare::{self, Bare};
+use crate::deliver::{self, Delivered};
+use crate::figures::{Measured, Run};
+use crate::options::{HELP, Options, RawWork};
+use crate::progress::Progress;
+use crate::scenarios::{How, Pace, Scenario};
+use crate::{accepted, list, report, special};
 
 pub async fn run(options: Options) -> ExitCode {
-    let all = scenarios::all();
-    if options.list {
-        for scenario in &all {
-            println!("{:14} {}", scenario.name, scenario.says);
+    if options.help {
+        print!("{HELP}");
+        for scenario in list::all() {
+            let mark = if scenario.in_quick { '*' } else { ' ' };
+            println!("{mark} {:15} {}", scenario.name, scenario.says);
         }
         return ExitCode::SUCCESS;
     }
-    if let Some(unknown) = options
-        .scenarios
-        .iter()
-        .find(|name| !all.iter().any(|scenario| scenario.name == **name))
-    {
-        eprintln!("there is no scenario {unknown}; --list names them");
-        return ExitCode::from(2);
-    }
-    let picked = all
-        .into_iter()
-        .filter(|scenario| {
-            options.scenarios.is_empty()
-                || options.scenarios.iter().any(|name| name == scenario.name)
-        })
-        .map(|scenario| {
-            if options.quick {
-                scenario.quick()
-            } else {
-                scenario
-            }
-        });
-    let runs = if options.quick { 1 } else { options.runs };
-    let mut measured: Vec<Measured> = Vec::new();
+    let in_quick = |scenario: &Scenario| scenario.in_quick;
+    let picked = match options.pick(list::all(), |scenario| scenario.name, in_quick) {
+        Ok(picked) => picked,
+        Err(wrong) => {
+            eprintln!("{wrong}");
+            return ExitCode::from(2);
+        }
+    };
+    // Read before hours are spent on what cannot be compared.
+    let before = match accepted::read(&accepted::file()) {
+        Ok(before) => before,
+        Err(wrong) => {
+            eprintln!("{wrong}");
+            return ExitCode::from(2);
+        }
+    };
+    // All that runs and all that lies about goes with the world that a run holds, which is dropped with it.
+    let (mut ended, mut interrupted) = (
+        ended_by(SignalKind::terminate()),
+        ended_by(SignalKind::interrupt()),
+    );
+    let all = tokio::select! {
+        all = all(picked, &options) => all,
+        _ = ended.recv() => return ExitCode::from(128 + 15),
+        _ = interrupted.recv() => return ExitCode::from(128 + 2),
+    };
+    Progress::end();
+    report::tell(&options, &all, before)
+}
+
+fn ended_by(kind: SignalKind) -> tokio::signal::unix::Signal {
+    signal(kind).expect("a signal that can be waited for")
+}
+
+async fn all(picked: Vec<Scenario>, options: &Options) -> Vec<Measured> {
+    let mut all = Vec::new();
     for scenario in picked {
-        let mut figures = Vec::new();
-        for run in 1..=runs {
-            figures.push(measure(&scenario, &format!("{} {run}/{runs}", scenario.name)).await);
+        let mut measured = Measured {
+            name: scenario.name,
+            says: scenario.says,
+            runs: Vec::new(),
+        };
+        let mut turns = Turns::of(scenario, options.quick);
+        for run in 1..=options.runs {
+            let title = format!("{} {run}/{}", measured.name, options.runs);
+            measured.runs.push(turns.run(&Progress::of(title)).await);
         }
-        measured.push(Measured { scenario, figures });
+        all.push(measured);
     }
-    eprintln!();
-    report::print(&measured);
-    let whole = report::write(&measured);
-    if options.compare {
-        report::compare(&measured);
+    all
+}
+
+/// A scenario, and what is measured in turn with it: before a run and after it, so that a machine that drifts does so for
+/// both. What came after one run is at the same time what comes before the next.
+struct Turns {
+    scenario: Scenario,
+    quick: bool,
+    base: Option<Scenario>,
+    bare_before: Option<Bare>,
+    base_before: Option<Delivered>,
+    /// The even pace of the base, the same in all its runs.
+    pace: Option<u64>,
+}
+
+impl Turns {
+    fn of(scenario: Scenario, quick: bool) -> Turns {
+        let sized = |scenario: Scenario| if quick { scenario.quick() } else { scenario };
+        Turns {
+            base: scenario.base.and_then(list::named).map(sized),
+            scenario: sized(scenario),
+            quick,
+            bare_before: None,
+            base_before: None,
+            pace: None,
+        }
     }
-    if whole {
-        ExitCode::SUCCESS
+
+    async fn run(&mut self, progress: &Progress) -> Run {
+        let bare_before = self.bare(progress, true).await;
+        let base_before = self.base(progress, true).await;
+        let scenario = &self.scenario;
+        let mut run = match scenario.how {
+            How::Deliver => {
+                let delivered = deliver::deliver(scenario, self.pace, self.quick, progress).await;
+                delivered.run
+            }
+            How::Idle => special::idle(scenario, self.quick, progress).await,
+            How::Backlog => special::backlog(scenario, self.quick, progress).await,
+            How::Restart => special::restart(scenario, self.quick, progress).await,
+        };
+        // A first look has no time for what comes after.
+        if !self.quick {
+            self.base_before = self.base(progress, false).await;
+            self.bare_before = self.bare(progress, false).await;
+        }
+        if let Some(before) = bare_before {
+            let after = self.bare_before.as_ref().unwrap_or(&before);
+            compare_with_bare(&mut run, &before.mean(after), &self.scenario);
+        }
+        if let Some(before) = base_before {
+            let after = self.base_before.as_ref().unwrap_or(&before);
+            compare_with_base(&mut run, &before, after);
+        }
+        run
+    }
+
+    /// Runs the bare client; or takes what it came to after the run before.
+    async fn bare(&mut self, progress: &Progress, take: bool) -> Option<Bare> {
+        let scenario = &self.scenario;
+        if scenario.how != How::Deliver {
+            return None;
+        }
+        if take && self.bare_before.is_some() {
+            return self.bare_before.take();
+        }
+        let flood = scenario.pace == Pace::Flood;
+        let deliveries = scenario.deliveries_of(0, scenario.events);
+        let work = RawWork {
+            // Fewer would only tell how long it takes to start.
+            requests: if flood {
+                deliveries.max(20_000)
+            } else {
+                deliveries
+            },
+            rate: match scenario.pace {
+                Pace::Flood => 0,
+                Pace::Steady(rate) => rate * scenario.fanout,
+            },
+            concurrency: scenario.concurrency(),
+            payload: scenario.payload,
+            tls: scenario.tls,
+            ..RawWork::default()
+        };
+        progress.step("the bare client");
+        Some(bare::measure(&work).await)
+    }
+
+    /// Runs the scenario that this one is measured by; or takes what it came to after the run before.
+    async fn base(&mut self, progress: &Progress, take: bool) -> Option<Delivered> {
+        let base = self.base.as_ref()?;
+        if take && self.base_before.is_some() {
+            return self.base_before.take();
+        }
+        progress.step(&format!("{} in turn", base.name));
+        // Half of what the base makes: nothing waits for more than its turn, and yet all have work to do.
+        let pace = (self.scenario.how == How::Deliver).then_some(self.pace.unwrap_or(0));
+        let delivered = deliver::deliver(base, pace, self.quick, progress).await;
+        self.pace = delivered.pace;
+        Some(delivered)
+    }
+}
+
+fn compare_with_bare(run: &mut Run, bare: &Bare, scenario: &Scenario) {
+    let of = |run: &Run, key| run.get(key).copied().unwrap_or(0.0);
+    if scenario.pace == Pace::Flood {
+        run.insert("bare_per_second", bare.per_second);
+        run.insert("ratio", of(run, "per_second") / bare.per_second);
     } else {
-        ExitCode::FAILURE
+        run.insert("bare_p50_ms", bare.p50_ms);
+        run.insert("bare_p99_ms", bare.p99_ms);
+    }
+    run.insert("bare_client_us", bare.client_us);
+    run.insert("bare_receiver_us", bare.receiver_us);
+    if bare.client_us > 0.0 {
+        run.insert("daemon_of_bare", of(run, "daemon_us") / bare.client_us);
+        run.insert("redis_of_bare", of(run, "redis_us") / bare.client_us);
     }
 }
 
-async fn measure(scenario: &Scenario, title: &str) -> Figures {
-    match scenario.how {
-        How::Deliver => deliver(scenario, title).await,
-        How::Idle => special::idle(scenario, title).await,
-        How::Backlog => special::backlog(scenario, title).await,
-        How::Restart => special::restart(scenario, title).await,
+fn compare_with_base(run: &mut Run, before: &Delivered, after: &Delivered) {
+    let base = (before.received_per_second + after.received_per_second) / 2.0;
+    run.insert("base_per_second", base);
+    if let Some(received) = run.get("received_per_second").copied() {
+        run.insert("rate_of_base", received / base);
     }
-}
-
-async fn deliver(scenario: &Scenario, title: &str) -> Figures {
-    progress(&format!("{title}: the bare client"));
-    let raw = RawWork {
-        url: String::new(),
-        requests: scenario.deliveries_of(0, scenario.events).max(10_000),
-        concurrency: scenario.concurrency(),
-        payload: scenario.payload,
-        tls: scenario.tls,
-        ca: None,
+    let (Some(before), Some(after)) = (before.paced_p99_ms, after.paced_p99_ms) else {
+        return;
     };
-    let raw_rate = match scenario.pace {
-        Pace::Flood => raw_rate(&raw),
-        Pace::Steady(_) => 0.0,
-    };
-    progress(&format!("{title}: starting"));
-    let mut world = World::start(scenario).await;
-    // Connections, caches and the allocator's first pages are not what is measured.
-    let warm_up = scenario.groups_once();
-    world.add(scenario, 0, warm_up).await;
-    let warm = scenario.deliveries_of(0, warm_up);
-    let warm = world.settled(warm, |_| {}).await;
-    world.reset().await;
-    let daemons: Vec<u32> = world.daemons.iter().map(|daemon| daemon.0.id()).collect();
-    let (redis, receiver) = (world.redis.0.id(), world.receiver.0.id());
-    let queued_before = world.sum("pombo_fanout_queued_total ").await;
-    let cpu = |pids: &[u32]| pids.iter().map(|pid| usage::cpu(*pid)).sum::<Duration>();
-    let before = (cpu(&daemons), cpu(&[redis]), cpu(&[receiver]));
-    let beside = scenario.api_requests;
-    let api = (beside > 0).then(|| tokio::spawn(special::ask_api(world.api_port, beside)));
-    let started = Instant::now();
-    let (from, to) = (warm_up, warm_up + scenario.events);
-    match scenario.pace {
-        Pace::Flood => world.add(scenario, from, to).await,
-        Pace::Steady(rate) => steadily(&mut world, scenario, from, to, rate).await,
+    let base = (before + after) / 2.0;
+    run.insert("base_p99_ms", base);
+    if let Some(p99) = run.get("paced_p99_ms").copied() {
+        run.insert("p99_of_base", p99 / base);
     }
-    let wanted = scenario.deliveries_of(from, to);
-    let settled = world
-        .settled(wanted, |done| {
-            progress(&format!("{title}: {done} of {wanted}"))
-        })
-        .await;
-    let took = started.elapsed();
-    let mut extra = vec![("seconds", took.as_secs_f64())];
-    if let Some(api) = api {
-        api.abort();
-        extra.push(("API requests answered", special::answered(&world).await));
-    }
-    let counts = world.counts().await;
-    let each = |spent: Duration| spent.as_micros() as f64 / wanted as f64;
-    let queued = world.sum("pombo_fanout_queued_total ").await - queued_before;
-    Figures {
-        per_second: wanted as f64 / took.as_secs_f64(),
-        raw_per_second: raw_rate,
-        daemon_us: each(cpu(&daemons) - before.0),
-        redis_us: each(cpu(&[redis]) - before.1),
-        receiver_us: each(cpu(&[receiver]) - before.2),
-        daemon_peak_bytes: daemons.iter().map(|pid| usage::peak_memory(*pid)).sum(),
-        queued_share: queued / wanted as f64,
-        p50_ms: counts.quantile_ms(0.5),
-        p99_ms: counts.quantile_ms(0.99),
-        p999_ms: counts.quantile_ms(0.999),
-        longest_ms: counts.longest_us as f64 / 1_000.0,
-        duplicates: counts.duplicates,
-        lost: if settled && warm {
-            0
-        } else {
-            wanted.saturating_sub(counts.received - counts.duplicates)
-        },
-        extra,
-    }
-}
-
-impl Scenario {
-    /// As many events as it takes until every webhook had a few.
-    fn groups_once(&self) -> u64 {
-        match self.webhooks / self.fanout {
-            0 | 1 => 3,
-            groups => groups * 10,
-        }
-    }
-}
-
-/// Adds events at an even pace, some every 5 ms.
-async fn steadily(world: &mut World, scenario: &Scenario, from: u64, to: u64, rate: u64) {
-    let started = Instant::now();
-    let mut ticks = tokio::time::interval(Duration::from_millis(5));
-    let mut next = from;
-    while next < to {
-        ticks.tick().await;
-        let due = from + (started.elapsed().as_secs_f64() * rate as f64) as u64;
-        let end = due.min(to);
-        if end > next {
-            world.add(scenario, next, end).await;
-            next = end;
-        }
-    }
-}
-
-pub fn progress(text: &str) {
-    eprint!("\r\x1b[K{text}");
-    let _ = std::io::stderr().flush();
 }

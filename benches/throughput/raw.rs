@@ -1,10 +1,11 @@
-//! The bare client: the HTTP stack that Pombo delivers with, requests of the same shape, signed in the same way; and
-//! nothing else.
+//! The bare client: the HTTP stack that Pombo delivers with, requests of the same size and with the same headers, signed in
+//! the same two ways; and nothing else.
 
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Full};
@@ -13,14 +14,24 @@ use hyper_rustls::HttpsConnector;
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
+use pombo::dispatch::attempt::envelope;
+use pombo::event::{EntryId, Event};
 use pombo::settings::Secret;
 use pombo::signature::{Scheme, SigningKeys};
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
+use tokio::task::JoinSet;
 
 use crate::options::RawWork;
 use crate::receiver::now_us;
-use crate::world::{SECRET, payload};
+use crate::resp::Events;
+use crate::usage;
+use crate::world::SECRET;
+
+/// Requests before those that are measured, for each of those under way at once.
+const WARM_UP: u64 = 10;
+
+type HyperClient = Client<HttpsConnector<HttpConnector>, Full<Bytes>>;
 
 fn tls_config(ca: Option<&Path>) -> rustls::ClientConfig {
     let mut roots = rustls::RootCertStore::empty();
@@ -36,54 +47,143 @@ fn tls_config(ca: Option<&Path>) -> rustls::ClientConfig {
         .with_no_client_auth()
 }
 
+struct Raw {
+    client: HyperClient,
+    keys: SigningKeys,
+    url: String,
+    /// What Pombo would send: the event in its envelope.
+    event: Event,
+    body: Bytes,
+    /// The number of the next request.
+    next: AtomicU64,
+    failed: AtomicU64,
+}
+
 pub async fn run(work: RawWork) -> ExitCode {
     let mut tcp = HttpConnector::new();
     tcp.set_nodelay(true);
     tcp.enforce_http(false);
     let connector = HttpsConnector::from((tcp, Arc::new(tls_config(work.ca.as_deref()))));
-    let client: Client<HttpsConnector<HttpConnector>, Full<Bytes>> =
-        Client::builder(TokioExecutor::new())
+    let event = event(work.payload);
+    let raw = Arc::new(Raw {
+        client: Client::builder(TokioExecutor::new())
             .pool_max_idle_per_host(work.concurrency)
-            .build(connector);
-    let keys = Arc::new(SigningKeys::new(&[Secret::new(SECRET)]));
-    let (next, failed) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
-    let body = Bytes::from(payload(0, work.payload));
-    let started = now_us();
-    let mut tasks = tokio::task::JoinSet::new();
-    for _ in 0..work.concurrency {
-        let (client, keys, next, failed) =
-            (client.clone(), keys.clone(), next.clone(), failed.clone());
-        let (work, body) = (work.clone(), body.clone());
+            .build(connector),
+        keys: SigningKeys::new(&[Secret::new(SECRET)]),
+        url: work.url.clone(),
+        body: envelope(&event, "tenantId"),
+        event,
+        next: AtomicU64::new(0),
+        failed: AtomicU64::new(0),
+    });
+    // Connections are made and TLS is agreed upon before, as they are for Pombo.
+    let warm_up = WARM_UP * work.concurrency as u64;
+    flood(&raw, warm_up, work.concurrency).await;
+    // The receiver is asked to begin to count.
+    println!("ready");
+    let mut line = String::new();
+    let _ = std::io::stdin().read_line(&mut line);
+    let pid = std::process::id();
+    let (started, cpu) = (now_us(), usage::cpu(pid));
+    match work.rate {
+        0 => flood(&raw, warm_up + work.requests, work.concurrency).await,
+        rate => paced(&raw, work.requests, rate).await,
+    }
+    let (took, cpu) = (now_us() - started, usage::cpu(pid) - cpu);
+    let failed = raw.failed.load(Ordering::Relaxed);
+    println!("{took} {} {failed}", cpu.as_micros());
+    ExitCode::SUCCESS
+}
+
+fn event(bytes: usize) -> Event {
+    Event {
+        id: "e000000000".into(),
+        event_type: "bench.g0".into(),
+        tenant: "default".into(),
+        time_ms: now_us() / 1_000,
+        arrived_ms: now_us() / 1_000,
+        stream: "events".into(),
+        entry_id: EntryId { ms: 1, seq: 1 },
+        content_type: "application/json".into(),
+        payload_is_json: true,
+        payload: Bytes::from(Events::new(bytes).payload(now_us())),
+    }
+}
+
+/// Requests up to the number `end`, `concurrency` at a time.
+async fn flood(raw: &Arc<Raw>, end: u64, concurrency: usize) {
+    let mut tasks = JoinSet::new();
+    for _ in 0..concurrency {
+        let raw = raw.clone();
         tasks.spawn(async move {
             loop {
-                let number = next.fetch_add(1, Ordering::Relaxed);
-                if number >= work.requests {
+                let number = raw.next.fetch_add(1, Ordering::Relaxed);
+                if number >= end {
                     return;
                 }
-                let unix_s = now_us() / 1_000_000;
-                let request = Request::post(&work.url)
-                    .header("content-type", "application/json")
-                    .header("user-agent", "raw")
-                    .header("webhook-id", format!("e{number}"))
-                    .header("webhook-timestamp", unix_s.to_string())
-                    .header("x-event-id", format!("e{number}"))
-                    .header("x-event-type", "bench.event")
-                    .header("x-delivery-id", format!("w-{number}"))
-                    .header("x-delivery-attempt", "1")
-                    .header("x-signature", keys.sign(Scheme::Timestamped, unix_s, &body))
-                    .body(Full::new(body.clone()))
-                    .expect("a request");
-                let answered = match client.request(request).await {
-                    Ok(response) => response.into_body().collect().await.is_ok(),
-                    Err(_) => false,
-                };
-                if !answered {
-                    failed.fetch_add(1, Ordering::Relaxed);
-                }
+                raw.post(number, raw.body.clone()).await;
             }
         });
     }
     while tasks.join_next().await.is_some() {}
-    println!("{} {}", now_us() - started, failed.load(Ordering::Relaxed));
-    ExitCode::SUCCESS
+    // Each task took one number too many.
+    raw.next.store(end, Ordering::Relaxed);
+}
+
+/// As many `requests` at an even pace, each with the time at which it was made.
+async fn paced(raw: &Arc<Raw>, requests: u64, rate: u64) {
+    let (started, begin) = (now_us(), raw.next.load(Ordering::Relaxed));
+    let events = Events::new(raw.event.payload.len());
+    let mut ticks = tokio::time::interval(Duration::from_millis(1));
+    let mut tasks = JoinSet::new();
+    let mut done = 0;
+    while done < requests {
+        ticks.tick().await;
+        let due = ((now_us() - started) * rate / 1_000_000).min(requests);
+        for number in done..due {
+            let payload = Bytes::from(events.payload(now_us()));
+            let event = Event {
+                payload,
+                ..raw.event.clone()
+            };
+            let (raw, body) = (raw.clone(), envelope(&event, "tenantId"));
+            tasks.spawn(async move { raw.post(begin + number, body).await });
+        }
+        done = due;
+        while tasks.try_join_next().is_some() {}
+    }
+    while tasks.join_next().await.is_some() {}
+}
+
+impl Raw {
+    async fn post(&self, number: u64, body: Bytes) {
+        let unix_s = now_us() / 1_000_000;
+        let id = format!("e{number:09}");
+        let standard = self.keys.sign_standard(&id, unix_s, &body);
+        let request = Request::post(&self.url)
+            .header("user-agent", "pombo/0.0.0")
+            .header("content-type", "application/json")
+            .header("x-event-id", &id)
+            .header("x-event-type", "bench.g0")
+            .header("x-delivery-id", format!("w0:events:1700000000000-{number}"))
+            .header("x-delivery-attempt", "1")
+            .header(
+                "x-signature",
+                self.keys.sign(Scheme::Timestamped, unix_s, &body),
+            )
+            .header("webhook-id", &id)
+            .header("webhook-timestamp", unix_s)
+            .header("webhook-signature", standard.unwrap_or_default())
+            .body(Full::new(body))
+            .expect("a request");
+        let answered = match self.client.request(request).await {
+            Ok(response) => {
+                response.status().is_success() && response.into_body().collect().await.is_ok()
+            }
+            Err(_) => false,
+        };
+        if !answered {
+            self.failed.fetch_add(1, Ordering::Relaxed);
+        }
+    }
 }

@@ -19,61 +19,12 @@ use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use serde::{Deserialize, Serialize};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio_rustls::TlsAcceptor;
 
-use crate::world::{CERTIFICATE, KEY};
-
-/// Under which payloads say when they were added (Unix µs, 16 digits).
-pub const STAMP: &str = "{\"at\":";
-/// Upper bounds of the latencies that are counted, each a twentieth above the one before.
-const BUCKETS: usize = 400;
-
-/// What the receiver has counted since it was reset.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
-pub struct Counts {
-    pub received: u64,
-    pub duplicates: u64,
-    /// Of those received, the ones that had waited at the gate; their latencies are not counted.
-    pub gated: u64,
-    /// For each bound of [`bound_us`], how many arrived within it and not within the one before.
-    pub latencies: Vec<u64>,
-    /// The longest (µs).
-    pub longest_us: u64,
-    /// When the first and the last came (Unix µs).
-    pub first_us: u64,
-    pub last_us: u64,
-}
-
-/// The bound of a bucket (µs).
-pub fn bound_us(bucket: usize) -> f64 {
-    10.0 * 1.05_f64.powi(i32::try_from(bucket).unwrap_or(i32::MAX))
-}
-
-impl Counts {
-    fn new() -> Counts {
-        Counts {
-            latencies: vec![0; BUCKETS],
-            ..Counts::default()
-        }
-    }
-
-    /// The latency that `share` of all stay within (ms).
-    pub fn quantile_ms(&self, share: f64) -> f64 {
-        let all: u64 = self.latencies.iter().sum();
-        let wanted = (all as f64 * share).ceil() as u64;
-        let mut seen = 0;
-        for (bucket, count) in self.latencies.iter().enumerate() {
-            seen += count;
-            if seen >= wanted {
-                return bound_us(bucket) / 1_000.0;
-            }
-        }
-        self.longest_us as f64 / 1_000.0
-    }
-}
+use crate::counts::Counts;
+use crate::processes::{CERTIFICATE, KEY};
 
 struct Shared {
     counts: Counts,
@@ -122,7 +73,10 @@ pub async fn run(tls: Option<&Path>) -> ExitCode {
         .run_until(async move {
             loop {
                 let (accepted, acceptor) = tokio::select! {
-                    accepted = listener.accept() => (accepted, acceptor.clone()),
+                    accepted = listener.accept() => {
+                        shared.borrow_mut().counts.connections += 1;
+                        (accepted, acceptor.clone())
+                    }
                     accepted = counts_listener.accept() => (accepted, None),
                 };
                 let Ok((stream, _)) = accepted else {
@@ -170,49 +124,27 @@ async fn answer(
         // A subscriber that never answers.
         "/dead" => std::future::pending().await,
         path => {
-            if path == "/gate" {
+            let gated = path == "/gate";
+            if gated {
                 let mut open = shared.borrow().open.subscribe();
                 let _ = open.wait_for(|open| *open).await;
             }
-            let body = body.collect().await.map(|body| body.to_bytes());
+            // What was not read to its end was not received.
+            let Ok(body) = body.collect().await else {
+                let mut response = Response::new(Full::default());
+                *response.status_mut() = StatusCode::BAD_REQUEST;
+                return Ok(response);
+            };
             let id = parts.headers.get("x-delivery-id");
             let mut shared = shared.borrow_mut();
             let hash = shared.hasher.hash_one(id.map(|id| id.as_bytes()));
             if !shared.seen.insert(hash) {
                 shared.counts.duplicates += 1;
             }
-            let gated = parts.uri.path() == "/gate";
-            shared.counts.note(&body.unwrap_or_default(), gated);
+            shared.counts.note(now_us(), &body.to_bytes(), gated);
         }
     }
     let mut response = Response::new(Full::default());
     *response.status_mut() = StatusCode::NO_CONTENT;
     Ok(response)
-}
-
-impl Counts {
-    fn note(&mut self, body: &[u8], gated: bool) {
-        let now = now_us();
-        if self.received == 0 {
-            self.first_us = now;
-        }
-        self.received += 1;
-        self.last_us = now;
-        if gated {
-            self.gated += 1;
-            return;
-        }
-        // The whole event, or an envelope around it.
-        let found = body
-            .windows(STAMP.len())
-            .position(|at| at == STAMP.as_bytes());
-        let digits = found.and_then(|at| body.get(at + STAMP.len()..at + STAMP.len() + 16));
-        let added = digits.and_then(|digits| std::str::from_utf8(digits).ok()?.parse::<u64>().ok());
-        if let Some(added) = added {
-            let took = now.saturating_sub(added);
-            self.longest_us = self.longest_us.max(took);
-            let bucket = ((took as f64 / 10.0).max(1.0).ln() / 1.05_f64.ln()).ceil() as usize;
-            self.latencies[bucket.min(BUCKETS - 1)] += 1;
-        }
-    }
 }

@@ -1,168 +1,203 @@
-//! The table, the file, and the comparison with the figures that were accepted last.
+//! The tables, the file, and what the process ends with.
 
 use std::path::Path;
+use std::process::{Command, ExitCode};
 
 use serde_json::{Value, json};
 
-use crate::scenarios::{How, Pace, Scenario};
+use crate::accepted::{self, Accepted};
+use crate::figures::{KINDS, Measured, short};
+use crate::options::Options;
+use crate::{goals, usage};
 
-/// The figures that were accepted last, as ratios.
-const ACCEPTED: &str = concat!(
-    env!("CARGO_MANIFEST_DIR"),
-    "/benches/throughput/accepted.json"
-);
-/// A ratio that is worse by more than this is pointed out.
-const WORSE_BY: f64 = 0.1;
+/// The figures that stand in the table; others are told below it.
+const IN_TABLE: &[&str] = &[
+    "per_second",
+    "bare_per_second",
+    "ratio",
+    "daemon_us",
+    "redis_us",
+    "receiver_us",
+    "bare_client_us",
+    "bare_receiver_us",
+    "daemon_peak_mb",
+    "queued_share",
+    "redis_bytes_per_queued",
+    "p50_ms",
+    "p99_ms",
+    "p999_ms",
+    "longest_ms",
+    "duplicates",
+    "lost",
+];
+/// Of no interest by themselves; the file has them.
+const IN_FILE_ONLY: &[&str] = &[
+    "seconds",
+    "late_ms",
+    "adder_us",
+    "daemon_of_bare",
+    "redis_of_bare",
+];
 
-/// One run.
-#[derive(Clone, Debug, Default)]
-pub struct Figures {
-    pub per_second: f64,
-    /// Of the bare client in turn with it; 0 where that is of no use.
-    pub raw_per_second: f64,
-    pub daemon_us: f64,
-    pub redis_us: f64,
-    pub receiver_us: f64,
-    pub daemon_peak_bytes: u64,
-    /// Of all deliveries, those that passed through their queue.
-    pub queued_share: f64,
-    pub p50_ms: f64,
-    pub p99_ms: f64,
-    pub p999_ms: f64,
-    pub longest_ms: f64,
-    pub duplicates: u64,
-    pub lost: u64,
-    /// What else there is to say, by name.
-    pub extra: Vec<(&'static str, f64)>,
-}
-
-impl Figures {
-    fn ratio(&self) -> f64 {
-        match self.raw_per_second > 0.0 {
-            true => self.per_second / self.raw_per_second,
-            false => 0.0,
+/// Prints and writes all, and says what the process ends with.
+pub fn tell(options: &Options, all: &[Measured], before: Accepted) -> ExitCode {
+    let judged = goals::judge(all);
+    println!("{}\n", about(options));
+    print!("{}", table(all));
+    println!("\n{}", others(all));
+    if !judged.is_empty() {
+        if options.quick {
+            println!("Goals are for runs of full length; this one was a first look.\n");
+        }
+        println!("{}", goals::table(&judged));
+    }
+    if options.compare {
+        let differences = accepted::differences(&before, all);
+        match differences.is_empty() {
+            true => {
+                println!("Nothing was accepted yet to compare with (scripts/bench --accept).\n")
+            }
+            false => println!("{}", accepted::table(&differences)),
         }
     }
-}
-
-pub struct Measured {
-    pub scenario: Scenario,
-    pub figures: Vec<Figures>,
-}
-
-/// Minimum, median and maximum.
-fn spread(measured: &Measured, figure: impl Fn(&Figures) -> f64) -> (f64, f64, f64) {
-    let mut values: Vec<f64> = measured.figures.iter().map(figure).collect();
-    values.sort_by(f64::total_cmp);
-    let at = |index: usize| values.get(index).copied().unwrap_or(0.0);
-    let last = values.len().saturating_sub(1);
-    (at(0), (at(last / 2) + at(values.len() / 2)) / 2.0, at(last))
-}
-
-pub fn print(all: &[Measured]) {
-    println!(
-        "| scenario | deliveries/s (min to max) | of the bare client | daemon, Redis, receiver µs | daemon MB | through queues | p50, p99, p99.9, max ms | twice | lost |"
-    );
-    println!("| --- | --- | --- | --- | --- | --- | --- | --- | --- |");
-    for measured in all
-        .iter()
-        .filter(|measured| measured.scenario.how == How::Deliver)
-    {
-        let median = |figure: fn(&Figures) -> f64| spread(measured, figure).1;
-        let (low, rate, high) = spread(measured, |figures| figures.per_second);
-        let ratio = match measured.scenario.pace {
-            Pace::Flood => format!("{:.2}", median(Figures::ratio)),
-            Pace::Steady(_) => String::new(),
-        };
-        println!(
-            "| `{}` | {rate:.0} ({low:.0} to {high:.0}) | {ratio} | {:.1}, {:.1}, {:.1} | {:.0} | {:.0} % | {:.1}, {:.1}, {:.1}, {:.0} | {} | {} |",
-            measured.scenario.name,
-            median(|figures| figures.daemon_us),
-            median(|figures| figures.redis_us),
-            median(|figures| figures.receiver_us),
-            median(|figures| figures.daemon_peak_bytes as f64) / 1e6,
-            median(|figures| figures.queued_share) * 100.0,
-            median(|figures| figures.p50_ms),
-            median(|figures| figures.p99_ms),
-            median(|figures| figures.p999_ms),
-            median(|figures| figures.longest_ms),
-            spread(measured, |figures| figures.duplicates as f64).2,
-            spread(measured, |figures| figures.lost as f64).2,
-        );
-    }
-    println!();
-    for measured in all {
-        let names = measured.figures.first().map(|figures| &figures.extra);
-        for (index, (name, _)) in names.into_iter().flatten().enumerate() {
-            let (low, median, high) = spread(measured, |figures| figures.extra[index].1);
-            let scenario = measured.scenario.name;
-            println!("{scenario}: {name} {median:.2} ({low:.2} to {high:.2})");
-        }
-    }
-}
-
-/// Writes `target/bench/throughput.json`. False if something was lost or delivered twice.
-pub fn write(all: &[Measured]) -> bool {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/bench");
     let file = folder.join("throughput.json");
-    let runs =
-        |measured: &Measured| -> Vec<Value> { measured.figures.iter().map(json_of).collect() };
-    let scenarios: serde_json::Map<String, Value> = all
-        .iter()
-        .map(|measured| (measured.scenario.name.to_owned(), json!(runs(measured))))
-        .collect();
-    let text = serde_json::to_string_pretty(&Value::Object(scenarios)).unwrap_or_default();
+    let text = serde_json::to_string_pretty(&to_json(options, all, &judged)).unwrap_or_default();
     let written = std::fs::create_dir_all(&folder).and_then(|()| std::fs::write(&file, text));
     if let Err(error) = written {
-        eprintln!("{} could not be written: {error}", file.display());
+        eprintln!("{} cannot be written: {error}", file.display());
     }
-    let whole = |figures: &Figures| figures.lost == 0 && figures.duplicates == 0;
-    all.iter().flat_map(|measured| &measured.figures).all(whole)
+    let whole = all.iter().all(Measured::is_whole);
+    if options.accept {
+        match whole {
+            true => accept(before, all),
+            false => eprintln!("Not accepted: deliveries were lost or came twice."),
+        }
+    }
+    if whole {
+        ExitCode::SUCCESS
+    } else {
+        eprintln!("Deliveries were lost or came twice.");
+        ExitCode::FAILURE
+    }
 }
 
-fn json_of(figures: &Figures) -> Value {
-    let extra: serde_json::Map<String, Value> = figures
-        .extra
+fn accept(mut accepted: Accepted, all: &[Measured]) {
+    accepted::accept(&mut accepted, all);
+    let file = accepted::file();
+    match accepted::write(&file, &accepted) {
+        Ok(()) => println!("Accepted, in {}.", file.display()),
+        Err(wrong) => eprintln!("{wrong}"),
+    }
+}
+
+fn today() -> String {
+    let today = jiff::Timestamp::now();
+    today.strftime("%Y-%m-%d").to_string()
+}
+
+fn command(options: &Options) -> String {
+    let mut words = vec!["scripts/bench".to_owned()];
+    if options.quick {
+        words.push("--quick".to_owned());
+    }
+    words.extend(["--runs".to_owned(), options.runs.to_string()]);
+    words.extend(options.scenarios.iter().cloned());
+    words.join(" ")
+}
+
+fn redis_version() -> String {
+    let output = Command::new("redis-server").arg("--version").output();
+    let text = output.map(|output| String::from_utf8_lossy(&output.stdout).into_owned());
+    let text = text.unwrap_or_default();
+    let version = text
+        .split_whitespace()
+        .find_map(|word| word.strip_prefix("v="));
+    version.unwrap_or("unknown").to_owned()
+}
+
+fn about(options: &Options) -> String {
+    format!(
+        "{}, `{}`, {}, Redis {}. Median (lowest to highest) of {}.",
+        today(),
+        command(options),
+        usage::machine(),
+        redis_version(),
+        options.runs,
+    )
+}
+
+fn to_json(options: &Options, all: &[Measured], judged: &[goals::Judged]) -> Value {
+    let scenarios: serde_json::Map<String, Value> = all
         .iter()
-        .map(|(name, value)| ((*name).to_owned(), json!(value)))
+        .map(|measured| (measured.name.to_owned(), measured.to_json()))
         .collect();
     json!({
-        "extra": extra,
-        "deliveries_per_second": figures.per_second,
-        "bare_client_per_second": figures.raw_per_second,
-        "ratio": figures.ratio(),
-        "daemon_us_per_delivery": figures.daemon_us,
-        "redis_us_per_delivery": figures.redis_us,
-        "receiver_us_per_delivery": figures.receiver_us,
-        "daemon_peak_bytes": figures.daemon_peak_bytes,
-        "queued_share": figures.queued_share,
-        "p50_ms": figures.p50_ms,
-        "p99_ms": figures.p99_ms,
-        "p999_ms": figures.p999_ms,
-        "longest_ms": figures.longest_ms,
-        "duplicates": figures.duplicates,
-        "lost": figures.lost,
+        "date": today(), "command": command(options), "quick": options.quick, "runs": options.runs,
+        "machine": usage::machine(), "redis": redis_version(), "pombo": env!("CARGO_PKG_VERSION"),
+        "goals": goals::to_json(judged), "scenarios": scenarios,
     })
 }
 
-/// Prints how the ratios differ from those that were accepted last.
-pub fn compare(all: &[Measured]) {
-    let text = std::fs::read_to_string(ACCEPTED).unwrap_or_default();
-    let accepted: Value = serde_json::from_str(&text).unwrap_or_default();
-    println!();
+/// What is delivered, in a row each.
+fn table(all: &[Measured]) -> String {
+    let mut text = "| scenario | deliveries/s | bare client/s | ratio | CPU µs each: daemon, Redis, receiver | bare client, its receiver | \
+                    daemon MB | through queues | p50, p99, p99.9, max ms | twice | lost |\n\
+                    | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |\n"
+        .to_owned();
     for measured in all {
-        let name = measured.scenario.name;
-        let (_, ratio, _) = spread(measured, Figures::ratio);
-        match accepted[name]["ratio"].as_f64() {
-            Some(before) if before > 0.0 => {
-                let change = ratio / before - 1.0;
-                let note = if change < -WORSE_BY { "  WORSE" } else { "" };
-                println!(
-                    "{name}: {ratio:.2}, accepted {before:.2} ({:+.0} %){note}",
-                    change * 100.0
+        let Some(rate) = measured.spread("per_second") else {
+            continue;
+        };
+        let some = |keys: &[&str]| -> String {
+            let medians = keys
+                .iter()
+                .filter_map(|key| measured.median(key).map(short));
+            medians.collect::<Vec<_>>().join(", ")
+        };
+        let most = |key| measured.spread(key).map_or(0.0, |spread| spread.max);
+        let ratio = measured
+            .spread("ratio")
+            .map(|ratio| format!("{:.2} ({:.2} to {:.2})", ratio.median, ratio.min, ratio.max));
+        text += &format!(
+            "| `{}` | {:.0} ({:.0} to {:.0}) | {} | {} | {} | {} | {} | {:.0} % | {} | {} | {} |\n",
+            measured.name,
+            rate.median,
+            rate.min,
+            rate.max,
+            some(&["bare_per_second"]),
+            ratio.unwrap_or_default(),
+            some(&["daemon_us", "redis_us", "receiver_us"]),
+            some(&["bare_client_us", "bare_receiver_us"]),
+            some(&["daemon_peak_mb"]),
+            measured.median("queued_share").unwrap_or(0.0) * 100.0,
+            some(&["p50_ms", "p99_ms", "p999_ms", "longest_ms"]),
+            most("duplicates"),
+            most("lost"),
+        );
+    }
+    text
+}
+
+/// Everything else, in a line each.
+fn others(all: &[Measured]) -> String {
+    let mut text = String::new();
+    for measured in all {
+        let delivers = measured.spread("per_second").is_some();
+        for kind in KINDS {
+            let in_table = IN_TABLE.contains(&kind.key) && kind.key != "redis_bytes_per_queued";
+            if (delivers && in_table) || IN_FILE_ONLY.contains(&kind.key) {
+                continue;
+            }
+            if let Some(spread) = measured.spread(kind.key) {
+                let (median, min, max) =
+                    (short(spread.median), short(spread.min), short(spread.max));
+                text += &format!(
+                    "{}: {median} ({min} to {max}) {}\n",
+                    measured.name, kind.says
                 );
             }
-            _ => println!("{name}: {ratio:.2}, nothing accepted yet"),
         }
     }
+    text
 }

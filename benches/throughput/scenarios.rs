@@ -1,7 +1,7 @@
-//! What is measured.
+//! What a scenario is; `list.rs` has them all.
 
 /// How events come.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Pace {
     /// As fast as Redis takes them.
     Flood,
@@ -30,6 +30,7 @@ pub struct Scenario {
     /// Webhooks that want each event.
     pub fanout: u64,
     pub events: u64,
+    /// Bytes of each event's payload.
     pub payload: usize,
     pub daemons: usize,
     pub append_only: bool,
@@ -41,12 +42,17 @@ pub struct Scenario {
     pub tls: bool,
     /// Requests a second to the management API meanwhile.
     pub api_requests: u64,
+    /// The scenario that is run in turn with it, and is its measure.
+    pub base: Option<&'static str>,
+    /// Whether `--quick` runs it without being asked.
+    pub in_quick: bool,
 }
 
 /// The type of events that wait at the gate, where others do not.
 pub const GATED: &str = "bench.gated";
 
-const PLAIN: Scenario = Scenario {
+/// What most scenarios have in common.
+pub const PLAIN: Scenario = Scenario {
     name: "",
     says: "",
     webhooks: 100,
@@ -60,125 +66,9 @@ const PLAIN: Scenario = Scenario {
     how: How::Deliver,
     tls: false,
     api_requests: 0,
+    base: None,
+    in_quick: true,
 };
-
-pub fn all() -> Vec<Scenario> {
-    vec![
-        Scenario {
-            name: "one",
-            says: "one webhook",
-            webhooks: 1,
-            ..PLAIN
-        },
-        Scenario {
-            name: "hundred",
-            says: "100 webhooks, each event for one of them",
-            ..PLAIN
-        },
-        Scenario {
-            name: "hundred-aof",
-            says: "as hundred, with Redis' append-only file (written each second)",
-            append_only: true,
-            ..PLAIN
-        },
-        Scenario {
-            name: "fanout",
-            says: "each event for 10 of 100 webhooks",
-            fanout: 10,
-            events: 20_000,
-            ..PLAIN
-        },
-        Scenario {
-            name: "ten-thousand",
-            says: "one event for 10,000 webhooks",
-            webhooks: 10_000,
-            fanout: 10_000,
-            events: 1,
-            ..PLAIN
-        },
-        Scenario {
-            name: "dead-neighbour",
-            says: "as hundred, but the receiver of one never answers",
-            dead: true,
-            ..PLAIN
-        },
-        Scenario {
-            name: "steady",
-            says: "2,000 events a second",
-            events: 60_000,
-            pace: Pace::Steady(2_000),
-            ..PLAIN
-        },
-        Scenario {
-            name: "idle",
-            says: "100,000 webhooks with nothing to do",
-            webhooks: 100_000,
-            events: 0,
-            how: How::Idle,
-            ..PLAIN
-        },
-        Scenario {
-            name: "backlog",
-            says: "1,000,000 deliveries wait for a receiver that hangs, until it answers; beside it 500 a second for others",
-            events: 1_000_000,
-            how: How::Backlog,
-            ..PLAIN
-        },
-        Scenario {
-            name: "restart",
-            says: "kill -9 while 200,000 deliveries wait",
-            how: How::Restart,
-            ..PLAIN
-        },
-        Scenario {
-            name: "tls",
-            says: "as hundred, over HTTPS",
-            tls: true,
-            ..PLAIN
-        },
-        Scenario {
-            name: "api-beside",
-            says: "as hundred, with 200 requests a second to the management API",
-            api_requests: 200,
-            ..PLAIN
-        },
-        Scenario {
-            name: "payload",
-            says: "as hundred, with bodies of 64 KiB",
-            payload: 65_536,
-            events: 20_000,
-            ..PLAIN
-        },
-        Scenario {
-            name: "fleet2",
-            says: "as hundred, with two daemons on the one Redis",
-            daemons: 2,
-            ..PLAIN
-        },
-        Scenario {
-            name: "fleet4",
-            says: "as hundred, with four daemons on the one Redis",
-            daemons: 4,
-            ..PLAIN
-        },
-        Scenario {
-            name: "fleet2-steady",
-            says: "as steady, with two daemons",
-            events: 60_000,
-            pace: Pace::Steady(2_000),
-            daemons: 2,
-            ..PLAIN
-        },
-        Scenario {
-            name: "fleet2-trickle",
-            says: "200 events a second, with two daemons: half of them go through their queue",
-            events: 2_000,
-            pace: Pace::Steady(200),
-            daemons: 2,
-            ..PLAIN
-        },
-    ]
-}
 
 impl Scenario {
     /// With few events, for a first look.
@@ -195,6 +85,19 @@ impl Scenario {
     /// The groups of webhooks that want the same event types.
     fn groups(&self) -> u64 {
         (self.webhooks / self.fanout).max(1)
+    }
+
+    /// As many events as it takes until every webhook had a few, and there are as many connections as a flood uses: one
+    /// that is over soon would tell little but how long it takes to connect.
+    pub fn warm_up(&self) -> u64 {
+        let some = match self.groups() {
+            1 => 3,
+            groups => groups * 10,
+        };
+        match self.pace {
+            Pace::Flood => some.max(self.events / 10),
+            Pace::Steady(_) => some,
+        }
     }
 
     /// What the webhook `number` wants.
@@ -215,9 +118,15 @@ impl Scenario {
         }
     }
 
-    /// The type of the event `number`.
-    pub fn event_type(&self, number: u64) -> String {
-        format!("bench.g{}", number % self.groups())
+    /// Every type that its events have: the event `number` has the one at `number` modulo how many there are.
+    pub fn event_types(&self) -> Vec<String> {
+        let groups = 0..self.groups();
+        groups.map(|group| format!("bench.g{group}")).collect()
+    }
+
+    /// Those of all webhooks but the first.
+    pub fn other_event_types(&self) -> Vec<String> {
+        self.event_types().split_off(1)
     }
 
     /// Deliveries of the events from `from` up to `to`, but for those to a receiver that never answers.
@@ -231,7 +140,7 @@ impl Scenario {
     }
 
     /// Requests that the bare client has under way, as many as Pombo may have for the webhooks together, up to what one
-    /// receiver on one core has a use for.
+    /// receiver on one core has a use for: more than that make the bare client slower.
     pub fn concurrency(&self) -> usize {
         usize::try_from(self.webhooks * 64).map_or(256, |all| all.min(256))
     }

@@ -2,197 +2,208 @@
 
 use std::time::Duration;
 
-use tokio::time::Instant;
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 
-use crate::measure::progress;
+use crate::figures::Run;
+use crate::progress::Progress;
 use crate::receiver::now_us;
-use crate::report::Figures;
 use crate::scenarios::{GATED, Scenario};
-use crate::usage;
-use crate::world::{OPERATOR, World};
+use crate::usage::{self, Since};
+use crate::world::{PATIENCE, World};
 
-/// How long an idle daemon is looked at.
-const IDLE: Duration = Duration::from_secs(30);
-/// After a start, and before that.
+/// After a start, before an idle daemon is looked at.
 const REST: Duration = Duration::from_secs(3);
-/// For how long the neighbours of a backlog are looked at while it waits.
-const BESIDE: Duration = Duration::from_secs(10);
-/// Events a second for the neighbours of a backlog.
+/// Events a second for the neighbours of a backlog, and how often some are added.
 const BESIDE_RATE: u64 = 500;
+const BESIDE_EVERY: Duration = Duration::from_millis(20);
+/// Requests to one webhook at a time, by default: so many can be neither in its queue's schedule nor delivered.
+const IN_FLIGHT: u64 = 64;
 
 fn mb(bytes: u64) -> f64 {
     bytes as f64 / 1e6
 }
 
+fn ms(us: u64) -> f64 {
+    us as f64 / 1e3
+}
+
 /// Many webhooks and nothing to do: memory, CPU, and how long a start takes until the first delivery.
-pub async fn idle(scenario: &Scenario, title: &str) -> Figures {
-    progress(&format!("{title}: {} webhooks", scenario.webhooks));
+pub async fn idle(scenario: &Scenario, quick: bool, progress: &Progress) -> Run {
+    let watched = Duration::from_secs(if quick { 5 } else { 30 });
+    progress.step(&format!("{} webhooks", scenario.webhooks));
     let mut world = World::start(scenario).await;
-    world.daemons.clear();
+    world.kill_daemons();
     world.reset().await;
-    world.add(scenario, 0, 1).await;
+    world.adder.add(&scenario.event_types(), 1).await;
     let started = now_us();
     world.start_daemon(0).await;
-    world.settled(1, |_| {}).await;
+    let settled = world.settled(1, false, |_| {}).await;
     let first = world.counts().await.first_us.saturating_sub(started);
-    tokio::time::sleep(REST).await;
-    progress(&format!("{title}: nothing for {IDLE:?}"));
-    let pid = world.daemons[0].0.id();
-    let before = usage::cpu(pid);
+    sleep(REST).await;
+    progress.step(&format!("nothing for {watched:?}"));
+    let pid = world.daemons[0].pid();
+    let used = Since::now(vec![pid]);
     let began = Instant::now();
-    tokio::time::sleep(IDLE).await;
-    let busy = (usage::cpu(pid) - before).as_secs_f64() / began.elapsed().as_secs_f64();
-    Figures {
-        extra: vec![
-            (
-                "ms from a cold start to the first delivery",
-                first as f64 / 1e3,
-            ),
-            ("% of one core", busy * 100.0),
-            ("MB", mb(usage::memory(pid))),
-        ],
-        ..Figures::default()
-    }
+    sleep(watched).await;
+    let busy = used.us_each(1) / began.elapsed().as_micros() as f64;
+    Run::from([
+        ("first_delivery_ms", ms(first)),
+        ("idle_cpu_percent", busy * 100.0),
+        ("idle_mb", mb(usage::memory(pid))),
+        ("idle_anonymous_mb", mb(usage::anonymous_memory(pid))),
+        ("lost", if settled.is_some() { 0.0 } else { 1.0 }),
+    ])
 }
 
 /// Deliveries that wait for one webhook, and what they cost it and the others.
-pub async fn backlog(scenario: &Scenario, title: &str) -> Figures {
+pub async fn backlog(scenario: &Scenario, quick: bool, progress: &Progress) -> Run {
     let mut world = World::start(scenario).await;
-    let pid = world.daemons[0].0.id();
+    let pid = world.daemons[0].pid();
+    let others = scenario.other_event_types();
     let warm_up = 10 * scenario.webhooks;
-    let others = |number: u64| format!("bench.g{}", 1 + number % (scenario.webhooks - 1));
-    world.add_of(others, scenario.payload, 0, warm_up).await;
-    world.settled(warm_up, |_| {}).await;
+    world.adder.add(&others, warm_up).await;
+    let warm = world.settled(warm_up, false, |_| {}).await;
     let before = usage::memory(pid);
-    progress(&format!("{title}: queueing"));
-    let gated = |_| GATED.to_owned();
-    let mut next = warm_up;
+    let redis_before = world.redis_bytes_without_events().await;
+    progress.step("queueing");
     let started = Instant::now();
-    world
-        .add_of(gated, scenario.payload, next, next + scenario.events)
-        .await;
+    world.adder.add(&[GATED.to_owned()], scenario.events).await;
     world.acknowledged().await;
     let queueing = scenario.events as f64 / started.elapsed().as_secs_f64();
-    next += scenario.events;
-    let waiting = usage::memory(pid);
-    let keys: Vec<String> = world.ask(&["KEYS", "pombo:*queue:u0"]).await;
-    let bytes: u64 = world
-        .ask(&["MEMORY", "USAGE", &keys[0], "SAMPLES", "0"])
-        .await;
+    let redis_after = world.redis_bytes_without_events().await;
+    let queue = world.keys("queue").await;
+    let waiting_for = world.sum_of("XLEN", &queue).await;
+    let bytes = redis_after.saturating_sub(redis_before) as f64 / waiting_for as f64;
 
-    progress(&format!("{title}: waiting"));
+    progress.step("waiting");
     world.reset().await;
-    let began = Instant::now();
-    let mut ticks = tokio::time::interval(Duration::from_millis(20));
-    while began.elapsed() < BESIDE {
+    let beside = Duration::from_secs(if quick { 2 } else { 10 });
+    let (began, mut waiting) = (Instant::now(), usage::memory(pid));
+    let mut ticks = interval(BESIDE_EVERY);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
+    let some = BESIDE_RATE * BESIDE_EVERY.as_millis() as u64 / 1_000;
+    let mut sent = 0;
+    while began.elapsed() < beside {
         ticks.tick().await;
-        let more = next + BESIDE_RATE / 50;
-        world.add_of(others, scenario.payload, next, more).await;
-        next = more;
+        world.adder.add(&others, some).await;
+        sent += some;
+        waiting = waiting.max(usage::memory(pid));
     }
-    world.acknowledged().await;
+    let others_whole = world.settled(sent, false, |_| {}).await;
     let meanwhile = world.counts().await;
 
+    progress.step("draining");
     world.reset().await;
+    // Those whose attempt has timed out by now follow by their retry policy.
+    let schedules = world.keys("retry").await;
+    let set_aside = world.sum_of("ZCARD", &schedules).await;
+    let wanted = waiting_for.saturating_sub(set_aside + IN_FLIGHT);
     world.open_gate().await;
-    let opened = Instant::now();
+    let (opened, opened_us) = (Instant::now(), now_us());
     let mut draining = waiting;
+    let mut sent = 0;
     let drained = loop {
         ticks.tick().await;
-        let more = next + BESIDE_RATE / 50;
-        world.add_of(others, scenario.payload, next, more).await;
-        next = more;
+        world.adder.add(&others, some).await;
+        sent += some;
         draining = draining.max(usage::memory(pid));
         let counts = world.counts().await;
-        progress(&format!("{title}: {} of {}", counts.gated, scenario.events));
-        // What was in flight when the gate opened is retried later, by the policy.
-        if counts.gated + 10_000 >= scenario.events {
-            break counts.gated as f64 / opened.elapsed().as_secs_f64();
+        progress.count(counts.gated, waiting_for);
+        if counts.gated >= wanted || opened.elapsed() >= PATIENCE {
+            let took = counts.last_us.saturating_sub(opened_us);
+            break counts.gated as f64 / (took as f64 / 1e6);
         }
     };
-    let counts = world.counts().await;
-    Figures {
-        duplicates: counts.duplicates + meanwhile.duplicates,
-        extra: vec![
-            ("queued a second", queueing),
-            (
-                "bytes of Redis for each that waits",
-                bytes as f64 / scenario.events as f64,
-            ),
-            ("MB before", mb(before)),
-            (
-                "MB more while they wait",
-                mb(waiting.saturating_sub(before)),
-            ),
-            (
-                "MB more at most while they drain",
-                mb(draining.saturating_sub(before)),
-            ),
-            (
-                "others' p99 ms while they wait",
-                meanwhile.quantile_ms(0.99),
-            ),
-            ("others' p99 ms while they drain", counts.quantile_ms(0.99)),
-            ("drained a second", drained),
-        ],
-        ..Figures::default()
+    // What is neither delivered nor still in its queue is lost. Removing what was delivered may take a moment.
+    let all = scenario.events + sent;
+    let mut lost = all;
+    let checking = Instant::now();
+    while lost > 0 && checking.elapsed() < Duration::from_secs(10) {
+        sleep(BESIDE_EVERY).await;
+        let delivered = world.counts().await.unique();
+        let left = world.sum_of("XLEN", &queue).await;
+        lost = all.abs_diff(delivered + left);
     }
+    let counts = world.counts().await;
+    let never = [warm.is_none(), others_whole.is_none()];
+    lost += never.into_iter().map(u64::from).sum::<u64>();
+    let growth = |now: u64| mb(now.saturating_sub(before));
+    let mut run = Run::from([
+        ("queued_per_second", queueing),
+        ("redis_bytes_per_queued", bytes),
+        ("before_mb", mb(before)),
+        ("waiting_growth_mb", growth(waiting)),
+        ("draining_growth_mb", growth(draining)),
+        ("daemon_peak_mb", mb(usage::peak_memory(pid))),
+        ("drained_per_second", drained),
+        ("received_per_second", drained),
+        ("set_aside", set_aside as f64),
+        (
+            "duplicates",
+            (counts.duplicates + meanwhile.duplicates) as f64,
+        ),
+        ("lost", lost as f64),
+    ]);
+    for (key, counts) in [
+        ("others_p99_waiting_ms", &meanwhile),
+        ("others_p99_draining_ms", &counts),
+    ] {
+        run.extend(counts.quantile_ms(0.99).map(|ms| (key, ms)));
+    }
+    run
 }
 
 /// kill -9 while deliveries wait: how soon the successor delivers.
-pub async fn restart(scenario: &Scenario, title: &str) -> Figures {
+pub async fn restart(scenario: &Scenario, quick: bool, progress: &Progress) -> Run {
     let mut world = World::start(scenario).await;
-    progress(&format!("{title}: queueing"));
-    world.add(scenario, 0, scenario.events).await;
+    let redis_before = world.redis_bytes_without_events().await;
+    progress.step("queueing");
+    world
+        .adder
+        .add(&scenario.event_types(), scenario.events)
+        .await;
     world.acknowledged().await;
-    world.daemons.clear();
+    let redis_after = world.redis_bytes_without_events().await;
+    let queues = world.keys("queue").await;
+    let waiting = world.sum_of("XLEN", &queues).await;
+    world.kill_daemons();
+    // Of what was in flight, a queue knows that nobody may try it again before its attempt's deadline.
+    let schedules = world.keys("retry").await;
+    let set_aside = world.sum_of("ZCARD", &schedules).await;
     world.open_gate().await;
     world.reset().await;
-    progress(&format!("{title}: starting again"));
+    progress.step("starting again");
     let started = now_us();
     world.start_daemon(0).await;
-    let settled = world.settled(scenario.events, |_| {}).await;
+    let told = |done| progress.count(done, scenario.events);
+    let in_queues = scenario.events - set_aside;
+    let mut settled = world.settled(in_queues, false, told).await;
     let counts = world.counts().await;
-    Figures {
-        lost: match settled {
-            true => 0,
-            false => scenario.events - (counts.received - counts.duplicates),
-        },
-        extra: vec![
-            (
-                "ms from the start to the first delivery",
-                counts.first_us.saturating_sub(started) as f64 / 1e3,
-            ),
-            (
-                "ms from the start to the last delivery",
-                counts.last_us.saturating_sub(started) as f64 / 1e3,
-            ),
-        ],
-        ..Figures::default()
+    let since_start = |us: u64| ms(us.saturating_sub(started));
+    let bytes = redis_after.saturating_sub(redis_before) as f64 / waiting as f64;
+    let mut run = Run::from([
+        ("first_delivery_ms", since_start(counts.first_us)),
+        ("in_queues_ms", since_start(counts.last_us)),
+        ("set_aside", set_aside as f64),
+        ("redis_bytes_per_queued", bytes),
+        (
+            "daemon_peak_mb",
+            mb(usage::peak_memory(world.daemons[0].pid())),
+        ),
+    ]);
+    // A first look does not wait for them, only that they are still there.
+    let kept = if quick { set_aside } else { 0 };
+    if !quick {
+        progress.step(&format!("waiting for {set_aside} that were in flight"));
+        settled = world.settled(scenario.events, true, told).await;
+        run.insert("last_ms", since_start(world.counts().await.last_us));
     }
-}
-
-/// Asks the management API `rate` times a second, until it is aborted.
-pub async fn ask_api(port: u16, rate: u64) {
-    // The client wants one even where it speaks no TLS.
-    let _ = rustls::crypto::ring::default_provider().install_default();
-    let client = reqwest::Client::new();
-    let mut ticks =
-        tokio::time::interval(Duration::from_secs(1) / u32::try_from(rate).unwrap_or(1));
-    for number in 0.. {
-        ticks.tick().await;
-        let path = match number % 2 {
-            0 => format!("webhooks/w{}", number % 100),
-            _ => format!("webhooks/w{}/deliveries?limit=10", number % 100),
-        };
-        let request = client
-            .get(format!("http://127.0.0.1:{port}/v1/{path}"))
-            .bearer_auth(OPERATOR);
-        tokio::spawn(async move { request.send().await?.bytes().await });
-    }
-}
-
-/// How many requests the API has answered well.
-pub async fn answered(world: &World) -> f64 {
-    world.sum("pombo_api_requests_total").await
+    let counts = world.counts().await;
+    let lost = match settled {
+        Some(_) => 0,
+        None => scenario.events.saturating_sub(counts.unique() + kept),
+    };
+    run.insert("duplicates", counts.duplicates as f64);
+    run.insert("lost", lost as f64);
+    run
 }

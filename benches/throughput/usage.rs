@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-/// CPU time of a process, user and system.
+/// CPU time of a process, user and system, to 10 ms.
 pub fn cpu(pid: u32) -> Duration {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     // The name stands in parentheses and may hold anything; utime and stime are the 12th and 13th field after it.
@@ -27,9 +27,48 @@ pub fn memory(pid: u32) -> u64 {
     status(pid, "VmRSS:")
 }
 
+/// The part of the resident memory that is no file's (bytes).
+pub fn anonymous_memory(pid: u32) -> u64 {
+    status(pid, "RssAnon:")
+}
+
 fn status(pid: u32, field: &str) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
     let line = status.lines().find_map(|line| line.strip_prefix(field));
     let kib = line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok());
     kib.unwrap_or(0) * 1024
+}
+
+/// What a number of processes had used when it was asked first.
+pub struct Since {
+    pids: Vec<u32>,
+    before: Duration,
+}
+
+impl Since {
+    pub fn now(pids: Vec<u32>) -> Since {
+        let before = pids.iter().map(|pid| cpu(*pid)).sum();
+        Since { pids, before }
+    }
+
+    /// CPU time since then, for each of `each` (µs).
+    pub fn us_each(&self, each: u64) -> f64 {
+        let now: Duration = self.pids.iter().map(|pid| cpu(*pid)).sum();
+        now.saturating_sub(self.before).as_micros() as f64 / each.max(1) as f64
+    }
+}
+
+/// The machine, in a line.
+pub fn machine() -> String {
+    let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
+    let after_colon = |text: &str, name: &str| {
+        let line = text.lines().find(|line| line.starts_with(name));
+        line.and_then(|line| Some(line.split_once(':')?.1.trim().to_owned()))
+            .unwrap_or_else(|| "unknown".to_owned())
+    };
+    let cores = std::thread::available_parallelism().map_or(0, usize::from);
+    let model = after_colon(&read("/proc/cpuinfo"), "model name");
+    let memory = after_colon(&read("/proc/meminfo"), "MemTotal");
+    let kernel = read("/proc/sys/kernel/osrelease");
+    format!("{cores} cores ({model}), {memory}, Linux {}", kernel.trim())
 }

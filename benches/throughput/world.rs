@@ -1,74 +1,47 @@
 //! What a run needs: a Redis, a receiver and daemons, all processes of their own, and a way to add events.
 
-use std::ffi::OsStr;
-use std::io::{BufRead as _, BufReader};
-use std::net::TcpListener;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::path::PathBuf;
+use std::process::Stdio;
 use std::time::Duration;
 
 use futures_util::StreamExt as _;
-use http_body_util::{BodyExt as _, Empty};
-use hyper_util::client::legacy::Client;
-use hyper_util::rt::TokioExecutor;
 use pombo::clock::Clock;
 use pombo::metrics::Metrics;
 use pombo::settings::{Secret, Settings};
 use pombo::store::Store;
 use pombo::webhook::{Webhook, WebhookSpec};
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair, KeyUsagePurpose};
 use redis::aio::MultiplexedConnection;
 use tempfile::TempDir;
+use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
-use crate::options::RawWork;
-use crate::receiver::{Counts, STAMP, now_us};
+use crate::adder::Adder;
+use crate::counts::Counts;
+use crate::probe::{Probe, metric};
+use crate::processes::{AUTHORITY, Owned, Receiver, free_port, make_certificates};
 use crate::scenarios::Scenario;
 
 /// What everything is signed with.
 pub const SECRET: &str = "whsec_MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=";
 /// The operator's token of the management API.
 pub const OPERATOR: &str = "a-token-for-the-benchmark-alone";
-/// The files of the receiver's certificate, its key, and the authority that it is of.
-pub const CERTIFICATE: &str = "receiver.pem";
-pub const KEY: &str = "receiver.key";
-pub const AUTHORITY: &str = "ca.pem";
 /// Webhooks stored at the same time.
 const PUTS: usize = 64;
-/// Events added with one pipeline.
-const PIPELINE: u64 = 200;
 /// How long anything may take before the run is given up.
-const PATIENCE: Duration = Duration::from_secs(300);
-
-/// A JSON payload of about `bytes` bytes that says when it was added.
-pub fn payload(at_us: u64, bytes: usize) -> Vec<u8> {
-    let mut text = format!("{STAMP}{at_us:016},\"fill\":\"");
-    text.extend(std::iter::repeat_n(
-        'x',
-        bytes.saturating_sub(text.len() + 2),
-    ));
-    text.push_str("\"}");
-    text.into_bytes()
-}
-
-/// A process that ends with its owner.
-pub struct Owned(pub Child);
-
-impl Drop for Owned {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
+pub const PATIENCE: Duration = Duration::from_secs(300);
+/// How often the receiver is asked for its counts, at least and at most: rarely, since answering is work, and often when
+/// the end is near.
+const ASK_EVERY: Duration = Duration::from_millis(100);
+const ASK_NEAR_THE_END: Duration = Duration::from_millis(2);
 
 pub struct World {
     directory: TempDir,
     pub redis: Owned,
-    pub receiver: Owned,
+    pub receiver: Receiver,
     pub daemons: Vec<Owned>,
+    pub probe: Probe,
+    pub adder: Adder,
     redis_port: u16,
-    receiver_port: u16,
-    counts_port: u16,
     metrics_ports: Vec<u16>,
     pub api_port: u16,
     connection: MultiplexedConnection,
@@ -78,48 +51,19 @@ impl World {
     pub async fn start(scenario: &Scenario) -> World {
         let directory = TempDir::with_prefix("pombo-bench-").expect("a directory");
         let redis_port = free_port();
-        let mut command = Command::new("redis-server");
-        command.args([
-            "--port",
-            &redis_port.to_string(),
-            "--bind",
-            "127.0.0.1",
-            "--save",
-            "",
-        ]);
-        command.arg("--dir").arg(directory.path());
-        if scenario.append_only {
-            command.args(["--appendonly", "yes"]);
-        }
-        let redis = command
-            .stdout(Stdio::null())
-            .spawn()
-            .expect("redis-server is not installed");
-        let redis = Owned(redis);
-        let client = redis::Client::open(format!("redis://127.0.0.1:{redis_port}")).expect("a URL");
-        let config = redis::AsyncConnectionConfig::new().set_response_timeout(Some(PATIENCE));
-        let connection = loop {
-            match client
-                .get_multiplexed_async_connection_with_config(&config)
-                .await
-            {
-                Ok(connection) => break connection,
-                Err(_) => tokio::time::sleep(Duration::from_millis(10)).await,
-            }
-        };
+        let (redis, connection) = start_redis(redis_port, scenario, &directory).await;
         let tls = scenario.tls.then(|| directory.path());
         if let Some(folder) = tls {
             make_certificates(folder);
         }
-        let (receiver, receiver_port, counts_port) = start_receiver(tls);
         let mut world = World {
+            receiver: Receiver::start(tls),
+            adder: Adder::connect(redis_port, scenario.payload).await,
             directory,
             redis,
-            receiver,
             daemons: Vec::new(),
+            probe: Probe::new(),
             redis_port,
-            receiver_port,
-            counts_port,
             metrics_ports: Vec::new(),
             api_port: free_port(),
             connection,
@@ -155,39 +99,43 @@ impl World {
     /// Starts a daemon and waits until it is ready.
     pub async fn start_daemon(&mut self, number: usize) {
         let port = free_port();
-        let log = std::fs::File::create(self.directory.path().join(format!("log{number}")));
-        let child = Command::new(env!("CARGO_BIN_EXE_pombo"))
-            .arg("--config")
-            .arg(self.config(number, port))
-            .arg("serve")
-            .stdout(Stdio::null())
-            .stderr(log.expect("a log file"))
-            .spawn()
-            .expect("the daemon");
-        self.daemons.push(Owned(child));
+        let log_path = self.directory.path().join(format!("log{number}"));
+        let log = std::fs::File::create(&log_path).expect("a log file");
+        let config = self.config(number, port);
+        let arguments = ["--config".as_ref(), config.as_os_str(), "serve".as_ref()];
+        let program = env!("CARGO_BIN_EXE_pombo");
+        let daemon = Owned::start(program.as_ref(), arguments, Stdio::null(), log.into());
+        self.daemons.push(daemon);
         self.metrics_ports.push(port);
         let ready = async {
-            while get(port, "/readyz").await.is_none() {
-                tokio::time::sleep(Duration::from_millis(20)).await;
+            while self.probe.get(port, "/readyz").await.is_none() {
+                sleep(Duration::from_millis(10)).await;
             }
         };
-        tokio::time::timeout(PATIENCE, ready)
-            .await
-            .expect("a daemon that is ready");
+        if timeout(PATIENCE, ready).await.is_err() {
+            let log = std::fs::read_to_string(&log_path).unwrap_or_default();
+            panic!("the daemon does not get ready:\n{log}");
+        }
+    }
+
+    /// Kills all daemons as kill -9 does.
+    pub fn kill_daemons(&mut self) {
+        self.daemons.clear();
+        self.metrics_ports.clear();
     }
 
     async fn all_shards_owned(&self, daemons: usize) {
         loop {
             let mut all = true;
             for port in &self.metrics_ports {
-                let page = get(*port, "/metrics").await.unwrap_or_default();
+                let page = self.probe.get(*port, "/metrics").await.unwrap_or_default();
                 let owned = metric(&page, "pombo_shards_owned ");
                 all &= owned > 0.0 && owned < 64.0 || daemons == 1;
             }
             if all {
                 return;
             }
-            tokio::time::sleep(Duration::from_millis(50)).await;
+            sleep(Duration::from_millis(50)).await;
         }
     }
 
@@ -198,7 +146,7 @@ impl World {
         let stop = CancellationToken::new();
         tokio::spawn(store.link().clone().keep(stop.clone()));
         while store.link().connection().is_err() {
-            tokio::time::sleep(Duration::from_millis(10)).await;
+            sleep(Duration::from_millis(10)).await;
         }
         let _ = store.check_boot().await.expect("a Redis that fits");
         let puts = (0..scenario.webhooks).map(async |number| {
@@ -214,7 +162,7 @@ impl World {
 
     fn webhook(&self, scenario: &Scenario, number: u64) -> Webhook {
         let scheme = if scenario.tls { "https" } else { "http" };
-        let (port, path) = (self.receiver_port, scenario.path(number));
+        let (port, path) = (self.receiver.port, scenario.path(number));
         let spec: WebhookSpec = serde_json::from_value(serde_json::json!({
             "id": format!("w{number}"),
             "name": format!("w{number}"),
@@ -235,57 +183,41 @@ impl World {
         }
     }
 
-    /// Adds the events from `from` up to `to`.
-    pub async fn add(&mut self, scenario: &Scenario, from: u64, to: u64) {
-        let type_of = |number| scenario.event_type(number);
-        self.add_of(type_of, scenario.payload, from, to).await;
-    }
-
-    /// Adds events of the types that `type_of` says.
-    pub async fn add_of(
+    /// Waits until `deliveries` are received and their events acknowledged, and, if `queues`, all queues are empty; `None`
+    /// if that takes too long, else when it was seen (within some 2 ms).
+    pub async fn settled(
         &mut self,
-        type_of: impl Fn(u64) -> String,
-        bytes: usize,
-        from: u64,
-        to: u64,
-    ) {
-        let mut next = from;
-        while next < to {
-            let end = (next + PIPELINE).min(to);
-            let mut commands = redis::pipe();
-            for number in next..end {
-                commands
-                    .cmd("XADD")
-                    .arg("events")
-                    .arg("*")
-                    .arg("id")
-                    .arg(format!("e{number}"))
-                    .arg("type")
-                    .arg(type_of(number))
-                    .arg("payload")
-                    .arg(payload(now_us(), bytes))
-                    .ignore();
-            }
-            let added: redis::RedisResult<()> = commands.query_async(&mut self.connection).await;
-            added.expect("events that are added");
-            next = end;
-        }
-    }
-
-    /// Waits until everything is delivered and settled; `false` if that takes too long.
-    pub async fn settled(&mut self, deliveries: u64, mut progress: impl FnMut(u64)) -> bool {
-        let deadline = tokio::time::Instant::now() + PATIENCE;
+        deliveries: u64,
+        queues: bool,
+        mut progress: impl FnMut(u64),
+    ) -> Option<Instant> {
+        let started = Instant::now();
         loop {
             let counts = self.counts().await;
-            progress(counts.received);
-            if counts.received - counts.duplicates >= deliveries && self.is_acknowledged().await {
-                return true;
+            let done = counts.unique();
+            progress(done);
+            if done >= deliveries {
+                break;
             }
-            if tokio::time::Instant::now() >= deadline {
-                return false;
+            if started.elapsed() >= PATIENCE {
+                return None;
             }
-            tokio::time::sleep(Duration::from_millis(20)).await;
+            // A quarter of the time that the rest should take.
+            let left = (deliveries - done) as f64 / done.max(1) as f64;
+            let left = started.elapsed().mul_f64((left / 4.0).min(10.0));
+            sleep(left.clamp(ASK_NEAR_THE_END, ASK_EVERY)).await;
         }
+        let queues = match queues {
+            true => self.keys("queue").await,
+            false => Vec::new(),
+        };
+        while !self.is_acknowledged().await || self.sum_of("XLEN", &queues).await > 0 {
+            if started.elapsed() >= PATIENCE {
+                return None;
+            }
+            sleep(ASK_NEAR_THE_END).await;
+        }
+        Some(Instant::now())
     }
 
     /// Runs a command on the benchmark's Redis.
@@ -294,156 +226,126 @@ impl World {
         words[1..].iter().for_each(|word| {
             command.arg(word);
         });
-        command
+        let reply = command.query_async(&mut self.connection).await;
+        reply.unwrap_or_else(|error| panic!("{words:?}: {error}"))
+    }
+
+    /// The keys of one kind that webhooks have each.
+    pub async fn keys(&mut self, kind: &str) -> Vec<String> {
+        self.ask(&["KEYS", &format!("pombo:*{kind}:u*")]).await
+    }
+
+    /// The sum of what a command, a word or two, answers to each of some keys.
+    pub async fn sum_of(&mut self, command: &str, keys: &[String]) -> u64 {
+        if keys.is_empty() {
+            return 0;
+        }
+        let mut pipe = redis::pipe();
+        keys.iter().for_each(|key| {
+            let mut words = command.split(' ');
+            pipe.cmd(words.next().unwrap_or_default());
+            words.for_each(|word| {
+                pipe.arg(word);
+            });
+            pipe.arg(key);
+        });
+        let numbers: Vec<u64> = pipe
             .query_async(&mut self.connection)
             .await
-            .expect("a reply")
+            .expect("numbers");
+        numbers.iter().sum()
+    }
+
+    /// Bytes that Redis uses for what it keeps.
+    pub async fn redis_bytes(&mut self) -> u64 {
+        let info: String = self.ask(&["INFO", "memory"]).await;
+        let line = info
+            .lines()
+            .find_map(|line| line.strip_prefix("used_memory:"));
+        line.and_then(|number| number.trim().parse().ok())
+            .unwrap_or(0)
+    }
+
+    /// Bytes that Redis uses once the platform has trimmed its stream: what Pombo itself keeps there.
+    pub async fn redis_bytes_without_events(&mut self) -> u64 {
+        self.ask::<u64>(&["XTRIM", "events", "MAXLEN", "0"]).await;
+        self.redis_bytes().await
     }
 
     /// Waits until all events are acknowledged: delivered, or queued.
     pub async fn acknowledged(&mut self) {
+        let started = Instant::now();
         while !self.is_acknowledged().await {
-            tokio::time::sleep(Duration::from_millis(20)).await;
+            assert!(started.elapsed() < PATIENCE, "events stay pending");
+            sleep(Duration::from_millis(20)).await;
         }
     }
 
-    /// Has the gate answer.
-    pub async fn open_gate(&self) {
-        let _ = get(self.counts_port, "/__open").await;
-    }
-
     async fn is_acknowledged(&mut self) -> bool {
-        let mut command = redis::cmd("XINFO");
-        command.arg("GROUPS").arg("events");
-        let groups: redis::RedisResult<Vec<std::collections::HashMap<String, redis::Value>>> =
-            command.query_async(&mut self.connection).await;
+        let groups: Vec<std::collections::HashMap<String, redis::Value>> =
+            self.ask(&["XINFO", "GROUPS", "events"]).await;
         let number = |group: &std::collections::HashMap<String, redis::Value>, name: &str| {
             group
                 .get(name)
                 .and_then(|value| redis::from_redis_value_ref::<u64>(value).ok())
         };
-        groups.unwrap_or_default().iter().all(|group| {
-            number(group, "pending") == Some(0) && number(group, "lag").unwrap_or(0) == 0
-        })
+        !groups.is_empty()
+            && groups.iter().all(|group| {
+                number(group, "pending") == Some(0) && number(group, "lag").unwrap_or(0) == 0
+            })
     }
 
     pub async fn counts(&self) -> Counts {
-        let page = get(self.counts_port, "/__counts").await.unwrap_or_default();
-        serde_json::from_str(&page).unwrap_or_default()
+        let page = self.probe.get(self.receiver.counts_port, "/__counts").await;
+        serde_json::from_str(&page.unwrap_or_default()).unwrap_or_default()
     }
 
     pub async fn reset(&self) {
-        let _ = get(self.counts_port, "/__reset").await;
+        let _ = self.probe.get(self.receiver.counts_port, "/__reset").await;
+    }
+
+    /// Has the gate answer.
+    pub async fn open_gate(&self) {
+        let _ = self.probe.get(self.receiver.counts_port, "/__open").await;
     }
 
     /// The sum of a metric over all daemons.
     pub async fn sum(&self, name: &str) -> f64 {
         let mut sum = 0.0;
         for port in &self.metrics_ports {
-            let page = get(*port, "/metrics").await.unwrap_or_default();
+            let page = self.probe.get(*port, "/metrics").await.unwrap_or_default();
             sum += metric(&page, name);
         }
         sum
     }
 }
 
-/// Requests a second of the bare client.
-pub fn raw_rate(work: &RawWork) -> f64 {
-    let folder = TempDir::with_prefix("pombo-bench-").expect("a directory");
-    let tls = work.tls.then(|| folder.path());
-    if let Some(folder) = tls {
-        make_certificates(folder);
+async fn start_redis(
+    port: u16,
+    scenario: &Scenario,
+    directory: &TempDir,
+) -> (Owned, MultiplexedConnection) {
+    let (port_text, folder) = (port.to_string(), directory.path().display().to_string());
+    let mut arguments = vec!["--port", &port_text, "--bind", "127.0.0.1", "--save", ""];
+    arguments.extend(["--dir", &folder]);
+    if scenario.append_only {
+        arguments.extend(["--appendonly", "yes", "--appendfsync", "everysec"]);
     }
-    let (_receiver, port, _) = start_receiver(tls);
-    let scheme = if work.tls { "https" } else { "http" };
-    let ca = folder.path().join(AUTHORITY);
-    let trust = tls.map(|_| [OsStr::new("--ca"), ca.as_os_str()]);
-    let output = Command::new(std::env::current_exe().expect("this program"))
-        .args([
-            "--role",
-            "raw",
-            "--url",
-            &format!("{scheme}://127.0.0.1:{port}/hook"),
-        ])
-        .args(trust.into_iter().flatten())
-        .args(["--requests", &work.requests.to_string()])
-        .args(["--concurrency", &work.concurrency.to_string()])
-        .args(["--payload", &work.payload.to_string()])
-        .stderr(Stdio::inherit())
-        .output()
-        .expect("the bare client");
-    let text = String::from_utf8_lossy(&output.stdout);
-    let mut words = text
-        .split_whitespace()
-        .map(|word| word.parse::<f64>().unwrap_or(0.0));
-    let (micros, failed) = (words.next().unwrap_or(0.0), words.next().unwrap_or(0.0));
-    assert!(
-        failed == 0.0 && micros > 0.0,
-        "the bare client failed: {text}"
-    );
-    work.requests as f64 / (micros / 1e6)
-}
-
-/// An authority, and a certificate of it for the receiver.
-fn make_certificates(folder: &Path) {
-    let mut params = CertificateParams::default();
-    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
-    let key = KeyPair::generate().expect("a key");
-    let issuer = CertifiedIssuer::self_signed(params, key).expect("a root certificate");
-    let key = KeyPair::generate().expect("a key");
-    let certificate = CertificateParams::new(["127.0.0.1".to_owned()]).expect("a name");
-    let certificate = certificate.signed_by(&key, &issuer).expect("a certificate");
-    for (name, text) in [
-        (AUTHORITY, issuer.pem()),
-        (CERTIFICATE, certificate.pem()),
-        (KEY, key.serialize_pem()),
-    ] {
-        std::fs::write(folder.join(name), text).expect("a written file");
-    }
-}
-
-/// The receiver, its port, and the port at which it tells what it counted.
-fn start_receiver(tls: Option<&Path>) -> (Owned, u16, u16) {
-    let tls = tls.map(|folder| [OsStr::new("--tls"), folder.as_os_str()]);
-    let mut child = Command::new(std::env::current_exe().expect("this program"))
-        .args(["--role", "receiver"])
-        .args(tls.into_iter().flatten())
-        .stdout(Stdio::piped())
-        .spawn()
-        .expect("the receiver");
-    let mut line = String::new();
-    let stdout = child.stdout.take().expect("its output");
-    BufReader::new(stdout)
-        .read_line(&mut line)
-        .expect("its port");
-    let mut ports = line
-        .split_whitespace()
-        .map(|port| port.parse().expect("a port"));
-    let mut next = || ports.next().expect("two ports");
-    let (port, counts_port) = (next(), next());
-    (Owned(child), port, counts_port)
-}
-
-fn free_port() -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-    listener.local_addr().expect("an address").port()
-}
-
-async fn get(port: u16, path: &str) -> Option<String> {
-    let client: Client<_, Empty<bytes::Bytes>> = Client::builder(TokioExecutor::new()).build_http();
-    let uri = format!("http://127.0.0.1:{port}{path}").parse().ok()?;
-    let response = client.get(uri).await.ok()?;
-    if !response.status().is_success() {
-        return None;
-    }
-    let body = response.into_body().collect().await.ok()?.to_bytes();
-    Some(String::from_utf8_lossy(&body).into_owned())
-}
-
-fn metric(page: &str, name: &str) -> f64 {
-    let values = page.lines().filter_map(|line| line.strip_prefix(name));
-    values
-        .filter_map(|rest| rest.rsplit(' ').next()?.parse::<f64>().ok())
-        .sum()
+    let program = "redis-server";
+    let redis = Owned::start(program.as_ref(), arguments, Stdio::null(), Stdio::inherit());
+    let client = redis::Client::open(format!("redis://127.0.0.1:{port}")).expect("a URL");
+    let config = redis::AsyncConnectionConfig::new().set_response_timeout(Some(PATIENCE));
+    let connected = async {
+        loop {
+            let connection = client
+                .get_multiplexed_async_connection_with_config(&config)
+                .await;
+            match connection {
+                Ok(connection) => break connection,
+                Err(_) => sleep(Duration::from_millis(10)).await,
+            }
+        }
+    };
+    let connection = timeout(Duration::from_secs(10), connected).await;
+    (redis, connection.expect("redis-server does not start"))
 }

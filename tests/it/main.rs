@@ -3,6 +3,7 @@
 mod acl;
 mod api;
 mod attempts;
+mod benchmark;
 mod commands;
 mod dead_letters;
 mod delivery;
