@@ -31,6 +31,7 @@ use self::sources::ConfiguredSource;
 use crate::api::{self, Api, ApiError, Guards, Ingest};
 use crate::clock::Clock;
 use crate::dispatch::http_client::HttpClient;
+use crate::dispatch::threads::{self, LaneThreads};
 use crate::dispatch::{self, Dispatch};
 use crate::exit::Exit;
 use crate::logging::StateLog;
@@ -67,6 +68,9 @@ pub enum DaemonError {
     /// The HTTP client cannot be made.
     #[error(transparent)]
     Client(#[from] dispatch::http_client::HttpClientError),
+    /// The threads of deliveries cannot be started.
+    #[error("cannot start the threads of deliveries: {0}")]
+    Threads(#[source] std::io::Error),
     /// The API cannot be served as the settings say.
     #[error(transparent)]
     Api(#[from] ApiError),
@@ -77,7 +81,9 @@ impl DaemonError {
     pub fn exit(&self) -> Exit {
         match self {
             DaemonError::Lock(lock::LockError::Held { .. }) => Exit::Busy,
-            DaemonError::Lock(_) | DaemonError::Listen { .. } => Exit::Failure,
+            DaemonError::Lock(_) | DaemonError::Listen { .. } | DaemonError::Threads(_) => {
+                Exit::Failure
+            }
             DaemonError::Unfit(_)
             | DaemonError::Store(_)
             | DaemonError::Client(_)
@@ -94,7 +100,7 @@ pub struct Daemon {
     readiness: Readiness,
     store: Store,
     sources: Vec<ConfiguredSource>,
-    http: Arc<HttpClient>,
+    threads: Arc<LaneThreads>,
     listener: TcpListener,
     api: Option<(TcpListener, Arc<Api>)>,
     dispatch: Arc<ArcSwapOption<Dispatch>>,
@@ -145,6 +151,8 @@ impl Daemon {
         ]);
         let settings = Arc::new(settings);
         let http = Arc::new(http);
+        let share = threads::Share::of(settings.instance.worker_threads);
+        let threads = LaneThreads::start(share.lanes, &http).map_err(DaemonError::Threads)?;
         let dispatch = Arc::new(ArcSwapOption::empty());
         let guards = match &api_listener {
             Some(_) => Some(Guards::new(&settings, &clock, &metrics)?),
@@ -179,7 +187,7 @@ impl Daemon {
             readiness,
             store,
             sources,
-            http,
+            threads: Arc::new(threads),
             listener,
             api,
             dispatch,
@@ -224,7 +232,7 @@ impl Daemon {
             readiness,
             store,
             sources,
-            http,
+            threads,
             listener,
             api,
             dispatch,
@@ -279,7 +287,7 @@ impl Daemon {
             readiness,
             store,
             sources,
-            http,
+            threads,
             dispatch,
             stop,
         };

@@ -14,6 +14,7 @@ pub mod limiter;
 mod notify;
 mod settle;
 mod stats;
+pub mod threads;
 mod upkeep;
 
 use std::collections::{HashMap, HashSet};
@@ -28,11 +29,11 @@ use self::agenda::Agenda;
 use self::attempt::Prepared;
 use self::budget::TakenBudget;
 use self::handle::{LaneHandle, Offer};
-use self::http_client::HttpClient;
 use self::lane::{Beginning, Lane};
 use self::limiter::Limiter;
 use self::settle::{Records, Settled};
 use self::stats::Stats;
+use self::threads::LaneThreads;
 use crate::clock::Clock;
 use crate::event::Event;
 use crate::membership::Era;
@@ -67,8 +68,8 @@ pub struct Parts {
     pub era: Arc<Era>,
     /// The webhooks.
     pub registry: Arc<Registry>,
-    /// The client of all attempts.
-    pub http: Arc<HttpClient>,
+    /// What lanes run on.
+    pub threads: Arc<LaneThreads>,
 }
 
 /// See the module's own words.
@@ -79,7 +80,7 @@ pub struct Dispatch {
     metrics: Arc<Metrics>,
     era: Arc<Era>,
     registry: Arc<Registry>,
-    http: Arc<HttpClient>,
+    threads: Arc<LaneThreads>,
     /// The shared cap on attempts in flight.
     slots: Arc<Semaphore>,
     budget: Arc<TakenBudget>,
@@ -137,7 +138,7 @@ impl Dispatch {
             metrics: parts.metrics,
             era: parts.era,
             registry: parts.registry,
-            http: parts.http,
+            threads: parts.threads,
         })
     }
 
@@ -328,9 +329,11 @@ impl Dispatch {
             !behind && to.webhook.delivers() && to.webhook.spec.ordering != webhook::Ordering::Fifo;
         let handle = Arc::new(LaneHandle::new(offers, open));
         lanes.insert(to.uid.clone(), handle.clone());
+        let thread = self.threads.of(&to.uid);
         let lane = Lane::new(
             self.clone(),
             Beginning {
+                http: thread.http.clone(),
                 handle: handle.clone(),
                 offers: inbox,
                 registered: to.clone(),
@@ -345,7 +348,7 @@ impl Dispatch {
                 behind,
             },
         );
-        self.tasks.spawn(lane.run());
+        self.tasks.spawn_on(lane.run(), &thread.runtime);
         Some(handle)
     }
 

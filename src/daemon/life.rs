@@ -15,7 +15,7 @@ use super::keeper::Keeper;
 use super::sampler::Sampler;
 use super::sources::{ConfiguredSource, Sources, SourcesState};
 use crate::clock::Clock;
-use crate::dispatch::http_client::HttpClient;
+use crate::dispatch::threads::LaneThreads;
 use crate::dispatch::{self, Dispatch};
 use crate::fanout::Fanout;
 use crate::logging::StateLog;
@@ -45,7 +45,7 @@ pub(super) struct Life {
     pub readiness: Readiness,
     pub store: Store,
     pub sources: Vec<ConfiguredSource>,
-    pub http: Arc<HttpClient>,
+    pub threads: Arc<LaneThreads>,
     /// Holds the dispatch of the present era, while there is one.
     pub dispatch: Arc<ArcSwapOption<Dispatch>>,
     pub stop: CancellationToken,
@@ -229,7 +229,7 @@ impl Life {
             metrics: self.metrics.clone(),
             era: era.clone(),
             registry: registry.clone(),
-            http: self.http.clone(),
+            threads: self.threads.clone(),
         });
         let owned = era.owned_shards();
         match self.beating(membership, &era, dispatch.adopt(&owned)).await {

@@ -51,9 +51,6 @@ const MAX_RETRY_AFTER: usize = 64;
 /// Bounds what a peer may send on one HTTP/2 connection before it is read, in bytes.
 const H2_CONNECTION_WINDOW: u32 = 1024 * 1024;
 
-/// Idle connections to one host are at most this part of all that are kept.
-const PARTS_OF_KEPT: usize = 4;
-
 /// One POST, ready to go: what is signed and sent is exactly this.
 #[derive(Clone, Debug)]
 pub struct Post {
@@ -192,15 +189,19 @@ impl HttpClient {
             delivery.max_in_flight_total,
             H2_CONNECTION_WINDOW as usize + delivery.response_body_limit + 4 * MAX_HEAD,
         );
-        // Many webhooks can share a host, but it must leave others room among the connections that are kept in all.
-        let one_webhook = usize::try_from(delivery.max_in_flight).unwrap_or(usize::MAX);
-        let share = delivery.max_in_flight_total / PARTS_OF_KEPT;
-        let most_idle = one_webhook.max(share).max(1);
         Ok(Self {
             connector,
-            pool: Pool::new(most_idle, delivery.idle_connection_timeout),
+            pool: Pool::new(delivery.idle_connection_timeout),
             response_body_limit: delivery.response_body_limit,
         })
+    }
+
+    /// A client with the same bounds, and connections of its own.
+    pub fn apart(&self) -> HttpClient {
+        HttpClient {
+            pool: self.pool.apart(),
+            ..self.clone()
+        }
     }
 
     /// Sends one request and says what came of it: an attempt's exchange, whole.
@@ -280,12 +281,7 @@ impl HttpClient {
         };
         let mut lent = match kept {
             Some(lent) => lent,
-            None => match Box::pin(self.connector.connect(&post.to)).await? {
-                Lent::Http2(new) if may_reuse => {
-                    Lent::Http2(self.pool.share(post.to.origin(), new))
-                }
-                lent => lent,
-            },
+            None => Box::pin(self.connect(&post.to, may_reuse)).await?,
         };
         *over = Some(Arc::clone(lent.usage()));
         match lent.send(post.into_request(lent.is_http2())).await {
@@ -294,6 +290,17 @@ impl HttpClient {
                 error,
                 usage: Arc::clone(lent.usage()),
             }),
+        }
+    }
+
+    async fn connect(&self, to: &Endpoint, may_share: bool) -> Result<Lent, PostError> {
+        if self.connector.is_full() {
+            // One that others need not keep makes room, or the new one would be closed after its request.
+            self.pool.evict();
+        }
+        match self.connector.connect(to).await? {
+            Lent::Http2(new) if may_share => Ok(Lent::Http2(self.pool.share(to.origin(), new))),
+            lent => Ok(lent),
         }
     }
 

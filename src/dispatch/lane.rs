@@ -32,6 +32,7 @@ use super::Dispatch;
 use super::attempt::Prepared;
 use super::budget::TakenPermit;
 use super::handle::{LaneHandle, Offer};
+use super::http_client::HttpClient;
 use super::limiter::Limiter;
 use crate::delivery::Tries;
 use crate::event::{EntryId, Event};
@@ -90,6 +91,7 @@ struct Unstored {
 /// The task's state.
 pub(super) struct Lane {
     dispatch: Arc<Dispatch>,
+    http: Arc<HttpClient>,
     handle: Arc<LaneHandle>,
     offers: mpsc::Receiver<Offer>,
     registered: Arc<Registered>,
@@ -146,6 +148,8 @@ pub(super) struct Lane {
 
 /// What the lane is made with.
 pub(super) struct Beginning {
+    /// The client of its thread.
+    pub http: Arc<HttpClient>,
     pub handle: Arc<LaneHandle>,
     pub offers: mpsc::Receiver<Offer>,
     pub registered: Arc<Registered>,
@@ -163,6 +167,7 @@ impl Lane {
         let now = Instant::now();
         let spec = &beginning.registered.webhook.spec;
         Lane {
+            http: beginning.http,
             handle: beginning.handle,
             offers: beginning.offers,
             prepared: beginning.prepared,

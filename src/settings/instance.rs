@@ -20,7 +20,7 @@ pub struct InstanceSettings {
     /// directory for temporary files.
     #[serde(default)]
     pub lock_file: PathBuf,
-    /// Threads, 0 to 256; 0 is one per core.
+    /// Threads, 0 to 256; 0 is one per core. Half of them, if there is more than one, are for deliveries alone.
     pub worker_threads: usize,
 }
 

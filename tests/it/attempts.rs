@@ -8,6 +8,7 @@ use pombo::clock::Clock;
 use pombo::delivery::ShapeText;
 use pombo::dispatch::attempt::{Once, Prepared, attempt_once, shown_headers};
 use pombo::dispatch::http_client::HttpClient;
+use pombo::dispatch::threads::LaneThreads;
 use pombo::dispatch::{Dispatch, Parts};
 use pombo::event::{EntryId, Event};
 use pombo::membership::Membership;
@@ -168,7 +169,7 @@ async fn an_attempt_outside_of_any_lane_takes_a_token_of_the_webhooks_own_limit(
     let registry = Arc::new(Registry::new(store.shards()));
     registry.load(made.into(), &[]);
     let dispatch = Dispatch::new(Parts {
-        http: Arc::new(client(&settings)),
+        threads: Arc::new(LaneThreads::start(1, &Arc::new(client(&settings))).unwrap()),
         store,
         settings,
         clock,

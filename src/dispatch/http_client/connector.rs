@@ -69,6 +69,11 @@ impl Connector {
 }
 
 impl Connector {
+    /// Whether as many connections are open as may be kept.
+    pub(super) fn is_full(&self) -> bool {
+        self.0.tcp.open.is_full()
+    }
+
     /// Makes a connection for one request or more, over HTTP/2 where the peer chose that.
     ///
     /// # Errors

@@ -156,20 +156,23 @@ struct Kept {
 /// Keeps connections to all origins.
 pub(super) struct Pool {
     kept: Mutex<HashMap<Arc<str>, Kept>>,
-    most_idle_per_origin: usize,
     idle_timeout: Duration,
     is_tidied: AtomicBool,
 }
 
 impl Pool {
-    /// A pool with at most so many idle connections to one origin, each for at most `idle_timeout`.
-    pub fn new(most_idle_per_origin: usize, idle_timeout: Duration) -> Arc<Pool> {
+    /// A pool that keeps connections for at most `idle_timeout` without use. Their number is bounded where they are made.
+    pub fn new(idle_timeout: Duration) -> Arc<Pool> {
         Arc::new(Pool {
             kept: Mutex::default(),
-            most_idle_per_origin,
             idle_timeout,
             is_tidied: AtomicBool::new(false),
         })
+    }
+
+    /// An empty pool with the same bounds.
+    pub fn apart(&self) -> Arc<Pool> {
+        Pool::new(self.idle_timeout)
     }
 
     fn kept(&self) -> MutexGuard<'_, HashMap<Arc<str>, Kept>> {
@@ -223,9 +226,7 @@ impl Pool {
         connection.idle_since = Instant::now();
         let mut all = self.kept();
         let kept = all.entry(origin.clone()).or_default();
-        if kept.idle.len() < self.most_idle_per_origin {
-            kept.idle.push(connection);
-        }
+        kept.idle.push(connection);
         drop(all);
         self.have_tidied();
     }
@@ -254,6 +255,18 @@ impl Pool {
             kept.shared
                 .take_if(|shared| Arc::ptr_eq(&shared.usage, usage));
         }
+    }
+
+    /// Closes an idle connection, the oldest one to the origin that has the most.
+    pub fn evict(&self) {
+        let mut all = self.kept();
+        let most = all.values_mut().max_by_key(|kept| kept.idle.len());
+        let evicted = most.and_then(|kept| match kept.idle.is_empty() {
+            true => None,
+            false => Some(kept.idle.remove(0)),
+        });
+        drop(all);
+        drop(evicted);
     }
 
     /// Starts the task that tidies up, with the first connection that is kept.

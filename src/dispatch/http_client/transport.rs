@@ -96,8 +96,8 @@ impl Usage {
     }
 }
 
-/// Counts the open connections of one client. A pool bounds its idle connections per host; this bounds what all hosts
-/// together can make it keep, and so the file descriptors.
+/// Counts the open connections of one client and those apart from it, and bounds how many of them are kept, and so the
+/// file descriptors.
 #[derive(Debug)]
 pub(super) struct OpenConnections {
     open: AtomicUsize,
@@ -114,6 +114,11 @@ impl OpenConnections {
             keep,
             most_unasked,
         })
+    }
+
+    /// Whether a further connection would serve one request alone.
+    pub(super) fn is_full(&self) -> bool {
+        self.open.load(Ordering::Relaxed) >= self.keep
     }
 }
 

@@ -200,7 +200,7 @@ impl Lane {
             .map_or(held.attempts_before, |tries| tries.attempts);
         let dispatch = &self.dispatch;
         let (http, clock, metrics) = (
-            dispatch.http.clone(),
+            self.http.clone(),
             dispatch.clock.clone(),
             dispatch.metrics.clone(),
         );

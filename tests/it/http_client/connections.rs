@@ -160,6 +160,49 @@ async fn connections_past_the_total_are_closed_after_one_request() {
 }
 
 #[tokio::test]
+async fn idle_connections_to_one_host_make_room_for_those_to_another() {
+    let (crowded, other) = (Receiver::start().await, Receiver::start().await);
+    let few = DeliverySettings {
+        max_in_flight_total: 4,
+        ..settings()
+    };
+    let client = HttpClient::new(loopback_allowed(), &few, None).unwrap();
+    let gate = Gate::new();
+    for _ in 0..4 {
+        crowded.push(Answer::new(200).after(&gate));
+    }
+    let url = crowded.url("/");
+    let posts = futures_util::future::join_all((0..4).map(|_| client.post(post(&url))));
+    let (posted, _) = tokio::join!(posts, async {
+        crowded.wait_for(4).await;
+        gate.open();
+    });
+    assert!(posted.iter().all(|posted| status(posted) == 200));
+    for _ in 0..3 {
+        let posted = client.post(post(&other.url("/"))).await;
+        assert_eq!(status(&posted), 200);
+    }
+    assert_eq!(other.connections(), 1, "its connection was kept");
+    crowded.wait_for_closed(1).await;
+    for _ in 0..3 {
+        client.post(post(&url)).await;
+    }
+    assert_eq!(crowded.connections(), 4, "the others were kept too");
+}
+
+#[tokio::test]
+async fn idle_connections_are_closed_in_time_without_any_further_request() {
+    let receiver = Receiver::start().await;
+    let short = DeliverySettings {
+        idle_connection_timeout: Duration::from_secs(1),
+        ..settings()
+    };
+    let client = HttpClient::new(loopback_allowed(), &short, None).unwrap();
+    assert_eq!(status(&client.post(post(&receiver.url("/"))).await), 200);
+    receiver.wait_for_closed(1).await;
+}
+
+#[tokio::test]
 async fn the_parts_of_making_a_connection_are_told_by_the_attempt_that_made_it_alone() {
     let ca = TestCa::new();
     let receiver = Receiver::start_tls(&ca).await;

@@ -1,0 +1,121 @@
+//! The threads that lanes run on, each with a runtime of its own.
+//!
+//! A lane stays on one thread, and so do its connections: an answer wakes nobody on another core, and many answers are
+//! found with one look. Everything else (reading, settling, beats, the API) has its own threads, which no flood of
+//! deliveries keeps from them.
+
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+
+use tokio::runtime::Handle;
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+use super::http_client::HttpClient;
+
+/// How many threads there are for what.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Share {
+    /// For everything but lanes; at least one.
+    pub common: usize,
+    /// For lanes; 0 if they run among everything else.
+    pub lanes: usize,
+}
+
+impl Share {
+    /// Shares out `workers` threads; 0 is one for each core.
+    pub fn of(workers: usize) -> Share {
+        let all = match workers {
+            0 => std::thread::available_parallelism().map_or(1, NonZeroUsize::get),
+            workers => workers,
+        };
+        let lanes = all / 2;
+        Share {
+            common: all - lanes,
+            lanes,
+        }
+    }
+}
+
+/// See the module's own words. They end with it.
+pub struct LaneThreads {
+    threads: Vec<LaneThread>,
+    _stop: DropGuard,
+}
+
+/// One of them.
+#[derive(Clone)]
+pub(super) struct LaneThread {
+    /// Where its tasks are spawned.
+    pub runtime: Handle,
+    /// The client whose connections it drives.
+    pub http: Arc<HttpClient>,
+}
+
+impl LaneThreads {
+    /// Starts `count` threads, each with connections of its own and all with the bounds of `http`. Without any, lanes run
+    /// on the runtime that this is called on.
+    ///
+    /// # Errors
+    ///
+    /// The system has no thread or no file descriptor left.
+    ///
+    /// # Panics
+    ///
+    /// Outside of a runtime.
+    pub fn start(count: usize, http: &Arc<HttpClient>) -> std::io::Result<LaneThreads> {
+        let stop = CancellationToken::new();
+        let mut threads = Vec::new();
+        for number in 0..count {
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()?;
+            threads.push(LaneThread {
+                runtime: runtime.handle().clone(),
+                http: Arc::new(http.apart()),
+            });
+            let stop = stop.clone();
+            let name = format!("lanes-{number}");
+            std::thread::Builder::new()
+                .name(name)
+                .spawn(move || runtime.block_on(stop.cancelled()))?;
+        }
+        if threads.is_empty() {
+            threads.push(LaneThread {
+                runtime: Handle::current(),
+                http: http.clone(),
+            });
+        }
+        Ok(LaneThreads {
+            threads,
+            _stop: stop.drop_guard(),
+        })
+    }
+
+    /// The thread of the lane of `uid`: always the same, so that it finds its connections again.
+    pub(super) fn of(&self, uid: &str) -> &LaneThread {
+        let mut hasher = DefaultHasher::new();
+        uid.hash(&mut hasher);
+        // The rest is below the number of threads, of which there is at least one.
+        &self.threads[(hasher.finish() % self.threads.len() as u64) as usize]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_number_of_threads_is_shared_out_with_one_at_least_for_everything_but_lanes() {
+        let share = |workers| {
+            let share = Share::of(workers);
+            (share.common, share.lanes)
+        };
+        assert_eq!(share(1), (1, 0));
+        assert_eq!(share(2), (1, 1));
+        assert_eq!(share(3), (2, 1));
+        assert_eq!(share(8), (4, 4));
+        let Share { common, lanes } = Share::of(0);
+        assert!(common >= 1 && common - lanes <= 1);
+    }
+}
