@@ -1,7 +1,7 @@
 //! The bound on deliveries that are only taken: their body's one home is the source entry, and their copy is here.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use tokio::sync::Notify;
 
@@ -9,6 +9,9 @@ use tokio::sync::Notify;
 /// platform's stream is safe there, and cheaper than in a queue. Small enough that a lane that keeps up starts what it
 /// has taken long before it would be stored.
 const MOST_UNSTARTED: usize = 512;
+/// Whoever waits for room is woken when this part of it is free: woken for each single one, reader and lanes would do
+/// little else than wake each other.
+const ROOM_PART: usize = 2;
 
 /// Bounds number and bytes of taken deliveries.
 #[derive(Debug)]
@@ -18,6 +21,8 @@ pub struct TakenBudget {
     count: AtomicUsize,
     unstarted: AtomicUsize,
     bytes: AtomicUsize,
+    /// Whether anybody waits for room, so that most need not look who does.
+    is_awaited: AtomicBool,
     freed: Notify,
 }
 
@@ -38,6 +43,7 @@ impl TakenBudget {
             count: AtomicUsize::new(0),
             unstarted: AtomicUsize::new(0),
             bytes: AtomicUsize::new(0),
+            is_awaited: AtomicBool::new(false),
             freed: Notify::new(),
         })
     }
@@ -60,9 +66,15 @@ impl TakenBudget {
 
     /// Whether nothing more may be taken.
     pub fn is_full(&self) -> bool {
-        self.unstarted.load(Ordering::Acquire) >= MOST_UNSTARTED.min(self.most)
-            || self.count.load(Ordering::Acquire) >= self.most
-            || self.bytes.load(Ordering::Acquire) >= self.most_bytes
+        self.unstarted.load(Ordering::SeqCst) >= MOST_UNSTARTED.min(self.most)
+            || self.count.load(Ordering::SeqCst) >= self.most
+            || self.bytes.load(Ordering::SeqCst) >= self.most_bytes
+    }
+
+    /// Whether there is room for more than a few.
+    fn has_room(&self) -> bool {
+        let unstarted = self.unstarted.load(Ordering::SeqCst);
+        unstarted <= MOST_UNSTARTED.min(self.most) / ROOM_PART && !self.is_full()
     }
 
     /// How many deliveries are taken.
@@ -70,13 +82,14 @@ impl TakenBudget {
         self.count.load(Ordering::Acquire)
     }
 
-    /// Resolves when there is room.
+    /// Resolves when there is room for more than a few.
     pub async fn room(&self) {
         loop {
             let mut freed = std::pin::pin!(self.freed.notified());
             // Registered before the look, or a permit given back in between would wake nobody.
             freed.as_mut().enable();
-            if !self.is_full() {
+            self.is_awaited.store(true, Ordering::SeqCst);
+            if self.has_room() {
                 return;
             }
             freed.await;
@@ -85,8 +98,9 @@ impl TakenBudget {
 
     fn after(&self, give_back: impl FnOnce()) {
         give_back();
-        // Whether it was full before cannot be told: others take and give back in the same moment.
-        if !self.is_full() {
+        // One order of all these for everybody: who came to wait too late to be seen here sees what was given back.
+        if self.is_awaited.load(Ordering::SeqCst) && self.has_room() {
+            self.is_awaited.store(false, Ordering::SeqCst);
             self.freed.notify_waiters();
         }
     }
@@ -99,7 +113,7 @@ impl TakenPermit {
             self.started = true;
             let budget = &self.budget;
             budget.after(|| {
-                budget.unstarted.fetch_sub(1, Ordering::AcqRel);
+                budget.unstarted.fetch_sub(1, Ordering::SeqCst);
             });
         }
     }
@@ -110,8 +124,8 @@ impl Drop for TakenPermit {
         self.start();
         let budget = &self.budget;
         budget.after(|| {
-            budget.count.fetch_sub(1, Ordering::AcqRel);
-            budget.bytes.fetch_sub(self.bytes, Ordering::AcqRel);
+            budget.count.fetch_sub(1, Ordering::SeqCst);
+            budget.bytes.fetch_sub(self.bytes, Ordering::SeqCst);
         });
     }
 }
@@ -143,6 +157,23 @@ mod tests {
         tokio::task::yield_now().await;
         drop(permit);
         waiter.await.unwrap();
+    }
+
+    #[test]
+    fn whoever_waits_for_room_is_woken_for_much_of_it_and_not_for_each_single_one() {
+        use futures_util::FutureExt as _;
+
+        let budget = TakenBudget::new(usize::MAX, usize::MAX);
+        let mut taken: Vec<TakenPermit> = std::iter::from_fn(|| budget.take(1)).collect();
+        assert_eq!(taken.len(), MOST_UNSTARTED);
+        let mut room = Box::pin(budget.room());
+        while taken.len() > MOST_UNSTARTED / ROOM_PART {
+            assert!(room.as_mut().now_or_never().is_none());
+            assert!(budget.is_awaited.load(Ordering::SeqCst));
+            taken.pop();
+        }
+        assert!(!budget.is_awaited.load(Ordering::SeqCst));
+        assert!(room.now_or_never().is_some());
     }
 
     #[test]

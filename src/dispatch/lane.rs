@@ -240,7 +240,8 @@ impl Lane {
                     false => continue,
                 },
             };
-            if timer.deadline() != deadline {
+            // A timer that is early costs one look; one that is set anew for each delivery costs more.
+            if deadline < timer.deadline() || timer.is_elapsed() {
                 timer.as_mut().reset(deadline);
             }
             let handle = self.handle.clone();

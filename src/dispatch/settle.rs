@@ -26,7 +26,7 @@ use crate::store::{Store, StoreError};
 /// Most removals and records of one pipeline.
 const BATCH: usize = 1_000;
 /// How long they gather. A delivered entry that stays a moment longer costs nothing but a repeat after a crash.
-const GATHER: Duration = Duration::from_millis(1);
+const GATHER: Duration = Duration::from_millis(4);
 /// The pause before a failed removal is tried again.
 const PAUSE: Duration = Duration::from_millis(100);
 /// Most records that may wait to be written while Redis is away, and their bytes.

@@ -17,7 +17,7 @@ use crate::store::source::SourceStream;
 /// Most acknowledgements of one command.
 const BATCH: usize = 1_000;
 /// How long acknowledgements gather. Nobody waits for one.
-const GATHER: Duration = Duration::from_millis(1);
+const GATHER: Duration = Duration::from_millis(4);
 /// How often the mark is written, if it moved.
 const MARK_EVERY: Duration = Duration::from_secs(1);
 /// How often a source is trimmed, if the mark moved.
