@@ -44,7 +44,6 @@ use crate::source::ticket::Share;
 use crate::store::lane::{LaneKeys, PAUSED_DUE_MS};
 use crate::store::stats::Ended;
 use crate::store::{Store, StoreError};
-use crate::webhook;
 
 /// Offers that may wait in a lane's inbox; the budget of taken deliveries is the real bound.
 const INBOX: usize = 4_096;
@@ -203,11 +202,7 @@ impl Dispatch {
             for (uid, due_ms) in work.due {
                 let due_ms = match self.registry.by_uid(&uid) {
                     // It was paused when it was parked; it may have been made active since.
-                    Some(registered)
-                        if due_ms == PAUSED_DUE_MS && registered.webhook.delivers() =>
-                    {
-                        0
-                    }
+                    Some(registered) if due_ms == PAUSED_DUE_MS && registered.delivers() => 0,
                     _ => due_ms,
                 };
                 self.agenda.put(shard, Arc::from(uid), due_ms);
@@ -236,8 +231,7 @@ impl Dispatch {
         event: &Arc<Event>,
         share: Share,
     ) -> Result<(), Share> {
-        let fifo = to.webhook.spec.ordering == webhook::Ordering::Fifo;
-        if fifo
+        if to.is_fifo()
             || self.is_draining(to.shard)
             || !self.era.is_valid()
             || self.era.owned(to.shard).is_none()
@@ -317,16 +311,9 @@ impl Dispatch {
         behind: bool,
     ) -> Option<Arc<LaneHandle>> {
         let owned = self.era.owned(to.shard)?;
-        let prepared = match Prepared::new(&to.webhook, &self.settings) {
-            Ok(prepared) => prepared,
-            Err(error) => {
-                tracing::error!(webhook_id = %to.webhook.spec.id, %error, "a webhook cannot be called; its deliveries wait");
-                return None;
-            }
-        };
+        let (prepared, limiter) = self.prepare(to)?;
         let (offers, inbox) = mpsc::channel(INBOX);
-        let open =
-            !behind && to.webhook.delivers() && to.webhook.spec.ordering != webhook::Ordering::Fifo;
+        let open = !behind && to.delivers() && !to.is_fifo();
         let handle = Arc::new(LaneHandle::new(offers, open));
         lanes.insert(to.uid.clone(), handle.clone());
         let thread = self.threads.of(&to.uid);
@@ -337,8 +324,8 @@ impl Dispatch {
                 handle: handle.clone(),
                 offers: inbox,
                 registered: to.clone(),
-                prepared: Arc::new(prepared),
-                limiter: self.limiter(to),
+                prepared,
+                limiter,
                 keys: LaneKeys {
                     shard: to.shard,
                     uid: to.uid.clone(),
@@ -350,6 +337,19 @@ impl Dispatch {
         );
         self.tasks.spawn_on(lane.run(), &thread.runtime);
         Some(handle)
+    }
+
+    /// What a lane calls its webhook with; `None` if it cannot be called, which is logged.
+    fn prepare(&self, to: &Registered) -> Option<(Arc<Prepared>, Option<Arc<Limiter>>)> {
+        let error = match to.webhook() {
+            Ok(webhook) => match Prepared::new(&webhook, &self.settings) {
+                Ok(prepared) => return Some((Arc::new(prepared), self.limiter(to, &webhook))),
+                Err(error) => error.to_string(),
+            },
+            Err(error) => error.to_string(),
+        };
+        tracing::error!(webhook_id = %to.id(), error, "a webhook cannot be called; its deliveries wait");
+        None
     }
 
     /// A lane wants to end. True if it may: nothing came in meanwhile.

@@ -19,7 +19,7 @@ pub use filter::{EventFilter, FilterError};
 pub use validation::{FieldError, PREVIOUS, is_reserved_header};
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 /// The tenant where a platform has none.
 pub const DEFAULT_TENANT: &str = "default";

@@ -71,12 +71,13 @@ pub async fn load(
     dispatch: Option<&Arc<Dispatch>>,
 ) -> Result<Position, StoreError> {
     let position = store.change_position().await?;
-    let (webhooks, unreadable) = store.all_webhooks().await?;
+    let mut fresh = registry.fresh();
+    let unreadable = store.each_webhook(|webhook| fresh.add(&webhook)).await?;
     for (_, error) in &unreadable {
         tracing::error!(%error, "a webhook is left as it was known, or out");
     }
     let kept: Vec<String> = unreadable.iter().map(|(id, _)| id.clone()).collect();
-    let replaced = registry.load(webhooks, &kept);
+    let replaced = registry.replace(fresh, &kept);
     for (id, error) in &unreadable {
         if matches!(error, StoreError::Newer { .. }) {
             registry.note_newer(id);

@@ -128,12 +128,16 @@ impl Sampler {
 
     /// By age: by number each is trimmed with what is added to it.
     async fn trim_histories(&self) -> Result<(), StoreError> {
-        let mut owned = self.registry.places();
-        owned.retain(|(shard, _)| self.era.owned(*shard).is_some());
+        let mut owned = self.registry.all();
+        owned.retain(|webhook| self.era.owned(webhook.shard).is_some());
         let now_ms = self.clock.unix_ms();
         for chunk in owned.chunks(CHUNK) {
+            let places = chunk
+                .iter()
+                .map(|webhook| (webhook.shard, webhook.uid.clone()));
+            let places: Vec<_> = places.collect();
             self.store
-                .trim_history(chunk, now_ms, &self.settings.history)
+                .trim_history(&places, now_ms, &self.settings.history)
                 .await?;
         }
         Ok(())

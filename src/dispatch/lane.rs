@@ -39,7 +39,6 @@ use crate::event::{EntryId, Event};
 use crate::registry::Registered;
 use crate::source::ticket::Share;
 use crate::store::lane::LaneKeys;
-use crate::webhook::Ordering;
 
 /// How long a taken delivery may wait for its start before it is stored.
 const TAKEN_UNSTARTED: Duration = Duration::from_millis(250);
@@ -165,18 +164,17 @@ pub(super) struct Beginning {
 impl Lane {
     pub(super) fn new(dispatch: Arc<Dispatch>, beginning: Beginning) -> Lane {
         let now = Instant::now();
-        let spec = &beginning.registered.webhook.spec;
         Lane {
             http: beginning.http,
             handle: beginning.handle,
             offers: beginning.offers,
             prepared: beginning.prepared,
-            webhook_id: Arc::from(spec.id.as_str()),
+            webhook_id: Arc::from(beginning.registered.id()),
             limiter: beginning.limiter,
             keys: beginning.keys,
             cut: beginning.cut,
-            fifo: spec.ordering == Ordering::Fifo,
-            paused: !beginning.registered.webhook.delivers(),
+            fifo: beginning.registered.is_fifo(),
+            paused: !beginning.registered.delivers(),
             deleted: false,
             draining: dispatch.is_draining(beginning.registered.shard),
             taken: VecDeque::new(),
@@ -326,23 +324,19 @@ impl Lane {
         match self.dispatch.registry.by_uid(&self.keys.uid) {
             None => self.deleted = true,
             Some(registered) if Arc::ptr_eq(&registered, &self.registered) => {}
-            Some(registered) => match Prepared::new(&registered.webhook, &self.dispatch.settings) {
-                Ok(prepared) => {
+            Some(registered) => match self.dispatch.prepare(&registered) {
+                Some((prepared, limiter)) => {
                     let was_paused = self.paused;
-                    self.paused = !registered.webhook.delivers();
+                    self.paused = !registered.delivers();
                     self.more |= was_paused;
-                    let fifo = registered.webhook.spec.ordering == Ordering::Fifo;
-                    if fifo != self.fifo {
-                        self.reorder(fifo);
+                    if registered.is_fifo() != self.fifo {
+                        self.reorder(registered.is_fifo());
                     }
-                    self.prepared = Arc::new(prepared);
-                    self.limiter = self.dispatch.limiter(&registered);
+                    self.prepared = prepared;
+                    self.limiter = limiter;
                     self.registered = registered;
                 }
-                Err(error) => {
-                    tracing::error!(webhook_id = %self.webhook_id, %error, "a webhook cannot be called; it waits");
-                    self.paused = true;
-                }
+                None => self.paused = true,
             },
         }
         if self.deleted {

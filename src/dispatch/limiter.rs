@@ -13,7 +13,7 @@ use governor::{Quota, RateLimiter};
 use super::Dispatch;
 use crate::clock::Clock;
 use crate::registry::Registered;
-use crate::webhook::RateLimit;
+use crate::webhook::{RateLimit, Webhook};
 
 /// The daemon's monotonic clock as the `governor` crate wants it.
 #[derive(Clone)]
@@ -105,10 +105,10 @@ impl Limiter {
 }
 
 impl Dispatch {
-    /// The rate limiter of a webhook, which outlives its lanes.
-    pub(super) fn limiter(&self, to: &Registered) -> Option<Arc<Limiter>> {
+    /// The rate limiter of `to`, which is `webhook`; it outlives its lanes.
+    pub(super) fn limiter(&self, to: &Registered, webhook: &Webhook) -> Option<Arc<Limiter>> {
         let mut limiters = self.limiters.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(limit) = &to.webhook.spec.rate_limit else {
+        let Some(limit) = &webhook.spec.rate_limit else {
             limiters.remove(&to.uid);
             return None;
         };
@@ -125,7 +125,7 @@ impl Dispatch {
         let dry = limiters.contains_key(&to.uid)
             || self.era.owned(to.shard).is_some_and(|owned| {
                 owned.had_owner
-                    && to.webhook.created_ms <= owned.claimed_ms
+                    && webhook.created_ms <= owned.claimed_ms
                     && self.clock.monotonic() < owned.claimed_at + refill
             });
         let limiter = Arc::new(Limiter::new(*limit, dry, &self.clock));
@@ -138,7 +138,8 @@ impl Dispatch {
     pub fn test_token(&self, webhook_id: &str) -> Option<Result<(), Duration>> {
         let registered = self.registry.by_id(webhook_id)?;
         self.era.owned(registered.shard)?;
-        Some(self.limiter(&registered)?.take())
+        let webhook = registered.webhook().ok()?;
+        Some(self.limiter(&registered, &webhook)?.take())
     }
 }
 

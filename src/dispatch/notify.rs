@@ -27,7 +27,13 @@ impl Dispatch {
         let (dispatch, registered) = (self.clone(), registered.clone());
         self.tasks.spawn(async move {
             let now_ms = dispatch.clock.unix_ms();
-            let mut webhook = registered.webhook.clone();
+            let mut webhook = match registered.webhook() {
+                Ok(webhook) => webhook,
+                Err(error) => {
+                    tracing::error!(webhook_id = %registered.id(), %error, "a webhook could not be disabled");
+                    return;
+                }
+            };
             webhook.disabled = Some(webhook::Disabled {
                 reason: reason.to_owned(),
                 at_ms: now_ms,
@@ -103,7 +109,7 @@ impl Dispatch {
     }
 
     fn tell_dropped(self: &Arc<Dispatch>, registered: &Arc<Registered>, cause: &str, count: u64) {
-        let id = &registered.webhook.spec.id;
+        let id = registered.id();
         tracing::error!(webhook_id = %id, count, cause, "dead letters fell out of their bound and are lost");
         self.announce(
             "dead_letters_dropped",
@@ -119,11 +125,10 @@ impl Dispatch {
         registered: &Arc<Registered>,
         detail: String,
     ) {
-        let spec = &registered.webhook.spec;
         let notice = Notice {
             kind,
-            tenant: Some(spec.tenant.clone()),
-            webhook_id: Some(spec.id.clone()),
+            tenant: Some(registered.tenant().to_owned()),
+            webhook_id: Some(registered.id().to_owned()),
             detail,
         };
         let dispatch = self.clone();

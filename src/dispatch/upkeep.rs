@@ -99,10 +99,8 @@ impl Dispatch {
             }
         }
         if let Some(after) = after {
-            let resumed = after.webhook.delivers()
-                && before
-                    .as_ref()
-                    .is_none_or(|before| !before.webhook.delivers());
+            let resumed =
+                after.delivers() && before.as_ref().is_none_or(|before| !before.delivers());
             if resumed {
                 self.wake(after.shard, &after.uid);
             }

@@ -90,9 +90,9 @@ impl Fanout {
     ) -> Result<(), (StoreError, Vec<Waiting>)> {
         let mut over = VecDeque::from(over);
         while let Some(waiting) = over.pop_front() {
-            let webhook_id = &waiting.to.webhook.spec.id;
+            let webhook_id = waiting.to.id();
             let ending = Ending {
-                webhook_id: webhook_id.clone(),
+                webhook_id: webhook_id.to_owned(),
                 delivery_id: delivery_id(webhook_id, &waiting.event.stream, waiting.event.entry_id),
                 reason: DeadReason::QueueFull,
                 tries: Tries {

@@ -1,5 +1,6 @@
 //! The webhooks: stored as JSON with a version for optimistic concurrency; every change is announced.
 
+mod list;
 mod newer;
 
 use redis::Value;
@@ -13,10 +14,6 @@ use crate::webhook::{Disabled, Webhook, WebhookSpec};
 
 /// Changes kept for daemons that are slow to follow; one that misses some reads all webhooks anew.
 const MOST_CHANGES: u64 = 10_000;
-/// Ids looked at per step of a listing.
-const SCAN_COUNT: usize = 5_000;
-/// Webhooks read at a time.
-const CHUNK: usize = 500;
 
 /// The version of the form in which this daemon stores webhooks.
 const FORM: u8 = 1;
@@ -180,68 +177,6 @@ impl Store {
         Ok(score != Value::Nil)
     }
 
-    /// The ids of all webhooks, in order.
-    ///
-    /// # Errors
-    ///
-    /// Whatever keeps Redis from answering.
-    pub async fn webhook_ids(&self) -> Result<Vec<String>, StoreError> {
-        // By ZSCAN and not by rank: a deletion under way shifts ranks, and a webhook that is passed over would be taken
-        // for deleted.
-        let (mut ids, mut cursor) = (std::collections::BTreeSet::new(), "0".to_owned());
-        loop {
-            let mut commands = redis::pipe();
-            commands.cmd("ZSCAN").arg(self.keys().webhooks());
-            commands.arg(&cursor).arg("COUNT").arg(SCAN_COUNT);
-            let replies = self.link().slowly("list webhooks", &commands).await?;
-            let mut parts =
-                value::items(replies.into_iter().next().unwrap_or(Value::Nil)).into_iter();
-            cursor = parts
-                .next()
-                .and_then(value::text)
-                .unwrap_or_else(|| "0".to_owned());
-            let found = parts.next().map(value::pairs).unwrap_or_default();
-            ids.extend(found.into_iter().filter_map(|(id, _)| value::text(id)));
-            if cursor == "0" {
-                return Ok(ids.into_iter().collect());
-            }
-        }
-    }
-
-    /// The ids of the webhooks of `tenant`, or of all (`None`), by the time of their creation and then by id: at most
-    /// `most` of those after the webhook `after`. `None` if `after` is none of them.
-    ///
-    /// # Errors
-    ///
-    /// Whatever keeps Redis from answering.
-    pub async fn webhook_ids_after(
-        &self,
-        tenant: Option<&str>,
-        after: Option<&str>,
-        most: usize,
-    ) -> Result<Option<Vec<String>>, StoreError> {
-        let key = match tenant {
-            Some(tenant) => self.keys().tenant_webhooks(tenant),
-            None => self.keys().webhooks(),
-        };
-        let mut first = 0;
-        if let Some(after) = after {
-            let mut commands = redis::pipe();
-            commands.cmd("ZRANK").arg(&key).arg(after);
-            let replies = self.link().slowly("find a webhook", &commands).await?;
-            match replies.first().and_then(value::integer) {
-                Some(rank) => first = rank.saturating_add(1),
-                None => return Ok(None),
-            }
-        }
-        let mut commands = redis::pipe();
-        let last = first.saturating_add(i64::try_from(most).unwrap_or(i64::MAX)) - 1;
-        commands.cmd("ZRANGE").arg(&key).arg(first).arg(last);
-        let replies = self.link().slowly("list webhooks", &commands).await?;
-        let ids = value::items(replies.into_iter().next().unwrap_or(Value::Nil));
-        Ok(Some(ids.into_iter().filter_map(value::text).collect()))
-    }
-
     /// How many webhooks a tenant has.
     ///
     /// # Errors
@@ -256,28 +191,6 @@ impl Store {
             .command("count webhooks", command)
             .await?;
         Ok(value::integer(&reply).unwrap_or(0).max(0).unsigned_abs())
-    }
-
-    /// Reads all webhooks. Those that cannot be read come as errors with their ids beside the others.
-    ///
-    /// # Errors
-    ///
-    /// Whatever keeps Redis from answering.
-    pub async fn all_webhooks(
-        &self,
-    ) -> Result<(Vec<Webhook>, Vec<(String, StoreError)>), StoreError> {
-        let ids = self.webhook_ids().await?;
-        let (mut webhooks, mut errors) = (Vec::with_capacity(ids.len()), Vec::new());
-        for chunk in ids.chunks(CHUNK) {
-            let found = self.webhooks_by_id(chunk).await?;
-            for (id, found) in chunk.iter().zip(found) {
-                match found {
-                    Ok(webhook) => webhooks.extend(webhook),
-                    Err(error) => errors.push((id.clone(), error)),
-                }
-            }
-        }
-        Ok((webhooks, errors))
     }
 
     /// Stores `webhook` if the version stored is still `webhook.version` (0 = it does not exist yet).

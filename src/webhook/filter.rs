@@ -113,25 +113,30 @@ impl EventFilter {
         match self.kind {
             Kind::Everything => true,
             Kind::Exact => *self.text == *event_type,
-            Kind::Pattern => self.matches_segments(event_type),
+            Kind::Pattern => matches_segments(&self.text, event_type),
         }
     }
+}
 
-    fn matches_segments(&self, event_type: &str) -> bool {
-        let mut actual = event_type.split('.');
-        for wanted in self.text.split('.') {
-            let Some(segment) = actual.next() else {
-                return false;
-            };
-            match wanted {
-                "**" => return true,
-                "*" => {}
-                name if name == segment => {}
-                _ => return false,
-            }
+/// Whether the filter with this text, as [`EventFilter::parse`] took it, wants an event of this type.
+pub(crate) fn matches(filter: &str, event_type: &str) -> bool {
+    matches!(filter, "*" | "**") || matches_segments(filter, event_type)
+}
+
+fn matches_segments(filter: &str, event_type: &str) -> bool {
+    let mut actual = event_type.split('.');
+    for wanted in filter.split('.') {
+        let Some(segment) = actual.next() else {
+            return false;
+        };
+        match wanted {
+            "**" => return true,
+            "*" => {}
+            name if name == segment => {}
+            _ => return false,
         }
-        actual.next().is_none()
     }
+    actual.next().is_none()
 }
 
 impl FromStr for EventFilter {

@@ -327,7 +327,7 @@ prop_compose! {
 }
 
 prop_compose! {
-    fn specs()(
+    pub(crate) fn specs()(
         texts in ("\\PC{0,20}", "\\PC{0,20}", "\\PC{0,20}", "\\PC{0,30}"),
         events in prop::collection::vec("(crm|chat)(\\.[a-z]{1,5}|\\.\\*){0,3}(\\.\\*\\*)?", 0..5),
         secret in prop::option::of("\\PC{0,40}"),

@@ -167,7 +167,7 @@ async fn an_attempt_outside_of_any_lane_takes_a_token_of_the_webhooks_own_limit(
     let mut membership = Membership::new(store.clone(), clock.clone(), "n".to_owned(), lease);
     let (era, members) = membership.join().await.expect("an era");
     let registry = Arc::new(Registry::new(store.shards()));
-    registry.load(made.into(), &[]);
+    registry.load(made, &[]);
     let dispatch = Dispatch::new(Parts {
         threads: Arc::new(LaneThreads::start(1, &Arc::new(client(&settings))).unwrap()),
         store,
