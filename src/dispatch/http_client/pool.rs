@@ -4,6 +4,11 @@
 //! of task for each delivery (`scripts/bench one` tells), and while it is idle nobody does: what its peer did meanwhile is
 //! seen when it is next taken, and by the [`Pool::tidy`] task.
 
+#![allow(
+    clippy::vec_box,
+    reason = "a connection is a kilobyte that is handed on for each request"
+)]
+
 use std::collections::HashMap;
 use std::future::poll_fn;
 use std::pin::Pin;
