@@ -87,7 +87,16 @@ fn read(id: &str, reply: Value) -> Result<Option<Webhook>, StoreError> {
             format!("not in the form of this version (column {column})"),
         )
     };
-    let newer::Form { v } = serde_json::from_slice(&body).map_err(malformed)?;
+    // Of the same form with more in it, as a daemon of the next version may write it: the rest is understood. Of another
+    // form: only that is told.
+    let form = |error| match serde_json::from_slice(&body) {
+        Ok(newer::Form { v }) => Ok((v, newer::known_part(&body).ok_or(error))),
+        Err(error) => Err(malformed(error)),
+    };
+    let (v, stored) = match serde_json::from_slice::<StoredWebhook>(&body) {
+        Ok(stored) => (stored.v, Ok(stored)),
+        Err(error) => form(error)?,
+    };
     if v > FORM {
         return Err(StoreError::Newer {
             what: what(),
@@ -95,11 +104,7 @@ fn read(id: &str, reply: Value) -> Result<Option<Webhook>, StoreError> {
             known: FORM,
         });
     }
-    let stored: StoredWebhook = match serde_json::from_slice(&body) {
-        Ok(stored) => stored,
-        // Of the same form with more in it, as a daemon of the next version may write it: the rest is understood.
-        Err(error) => newer::known_part(&body).ok_or_else(|| malformed(error))?,
-    };
+    let stored = stored.map_err(malformed)?;
     Ok(Some(Webhook {
         version: version
             .as_ref()
