@@ -42,6 +42,10 @@ pub(super) use transport::micros;
 /// How much of an answer's body is kept for the people who look into a failure, in bytes.
 const KEPT_BODY: usize = 1024;
 
+/// Parts of an answer's body that are read in one go: others of the same thread must not wait for one that comes byte by
+/// byte.
+const FRAMES_AT_A_TIME: usize = 16;
+
 /// The most that the head of an answer may take, in bytes: generous for any server, harmless for us.
 const MAX_HEAD: usize = 64 * 1024;
 
@@ -350,8 +354,12 @@ async fn read_start(
     mut deadline: Pin<&mut Sleep>,
 ) -> (Vec<u8>, bool) {
     let mut kept = Vec::new();
-    let mut left = limit;
+    let (mut left, mut frames) = (limit, 0_usize);
     while !body.is_end_stream() {
+        frames += 1;
+        if frames.is_multiple_of(FRAMES_AT_A_TIME) {
+            tokio::task::yield_now().await;
+        }
         let frame = tokio::select! {
             // The deadline first: a peer whose frames are always ready must not keep it from being looked at.
             biased;

@@ -13,6 +13,9 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::http_client::HttpClient;
 
+/// Lanes that run between two looks for answers and timers: one of them may have much to do.
+const TASKS_BETWEEN_LOOKS: u32 = 16;
+
 /// How many threads there are for what.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Share {
@@ -64,21 +67,13 @@ impl LaneThreads {
     ///
     /// Outside of a runtime.
     pub fn start(count: usize, http: &Arc<HttpClient>) -> std::io::Result<LaneThreads> {
-        let stop = CancellationToken::new();
+        let stop = CancellationToken::new().drop_guard();
         let mut threads = Vec::new();
         for number in 0..count {
-            let runtime = tokio::runtime::Builder::new_current_thread()
-                .enable_all()
-                .build()?;
             threads.push(LaneThread {
-                runtime: runtime.handle().clone(),
+                runtime: start(number, stop.token().clone())?,
                 http: Arc::new(http.apart()),
             });
-            let stop = stop.clone();
-            let name = format!("lanes-{number}");
-            std::thread::Builder::new()
-                .name(name)
-                .spawn(move || runtime.block_on(stop.cancelled()))?;
         }
         if threads.is_empty() {
             threads.push(LaneThread {
@@ -88,7 +83,7 @@ impl LaneThreads {
         }
         Ok(LaneThreads {
             threads,
-            _stop: stop.drop_guard(),
+            _stop: stop,
         })
     }
 
@@ -99,6 +94,29 @@ impl LaneThreads {
         // The rest is below the number of threads, of which there is at least one.
         &self.threads[(hasher.finish() % self.threads.len() as u64) as usize]
     }
+}
+
+/// Starts a thread whose runtime runs until `stop`. The runtime is made and dropped there: it must not be where others are.
+fn start(number: usize, stop: CancellationToken) -> std::io::Result<Handle> {
+    let (tell, told) = std::sync::mpsc::channel();
+    let run = move || {
+        let made = tokio::runtime::Builder::new_current_thread()
+            .event_interval(TASKS_BETWEEN_LOOKS)
+            .enable_all()
+            .build();
+        match made {
+            Ok(runtime) => {
+                let _ = tell.send(Ok(runtime.handle().clone()));
+                runtime.block_on(stop.cancelled());
+            }
+            Err(error) => drop(tell.send(Err(error))),
+        }
+    };
+    std::thread::Builder::new()
+        .name(format!("lanes-{number}"))
+        .spawn(run)?;
+    let ended = |_| std::io::Error::other("the thread ended at once");
+    told.recv().map_err(ended)?
 }
 
 #[cfg(test)]

@@ -164,16 +164,16 @@ fn exchange_words(error: &hyper::Error) -> (FailureKind, String) {
     if error.is_parse() {
         return (Other, "what it sent is not HTTP".to_owned());
     }
+    // A client certificate that is asked for, for one, is missed only after the handshake.
+    if let Some(tls) = find::<rustls::Error>(error) {
+        return (Tls, format!("TLS failed: {}", short(&tls.to_string())));
+    }
     if error.is_incomplete_message() || error.is_canceled() || error.is_closed() {
         let reason = "it closed the connection without an answer";
         return (Connect, reason.to_owned());
     }
     if let Some(http2) = find::<h2::Error>(error) {
         return http2_words(http2);
-    }
-    // A client certificate that is asked for, for one, is missed only after the handshake.
-    if let Some(tls) = find::<rustls::Error>(error) {
-        return (Tls, format!("TLS failed: {}", short(&tls.to_string())));
     }
     if let Some(io) = find::<io::Error>(error) {
         return (Connect, io_words(innermost(io)));

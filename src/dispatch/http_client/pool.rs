@@ -23,6 +23,7 @@ use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::client::conn::{http1, http2};
 use hyper_rustls::MaybeHttpsStream;
+use tokio::task::{unconstrained, yield_now};
 use tokio::time::Instant;
 
 use super::transport::{Transport, Usage};
@@ -36,8 +37,8 @@ const TIDY_EVERY: Duration = Duration::from_secs(5);
 /// A connection for one request at a time, driven by whoever has it.
 pub(super) struct Http1 {
     sender: http1::SendRequest<Full<Bytes>>,
-    connection: http1::Connection<Stream, Full<Bytes>>,
-    ended: bool,
+    /// `None` once it has ended. It is dropped then, because that is how a request that was never looked at is told.
+    connection: Option<http1::Connection<Stream, Full<Bytes>>>,
     usage: Arc<Usage>,
     idle_since: Instant,
 }
@@ -50,8 +51,7 @@ impl Http1 {
     ) -> Box<Http1> {
         Box::new(Http1 {
             sender,
-            connection,
-            ended: false,
+            connection: Some(connection),
             usage,
             idle_since: Instant::now(),
         })
@@ -78,13 +78,15 @@ impl Http1 {
 
     /// How the connection ends is told to whoever awaits something of it.
     fn poll_connection(&mut self, cx: &mut Context<'_>) {
-        if !self.ended {
-            self.ended = Pin::new(&mut self.connection).poll(cx).is_ready();
+        if let Some(connection) = &mut self.connection
+            && Pin::new(connection).poll(cx).is_ready()
+        {
+            self.connection = None;
         }
     }
 
     fn is_ready(&self) -> bool {
-        !self.ended && self.sender.is_ready()
+        self.connection.is_some() && self.sender.is_ready()
     }
 
     /// Whether it can take a request, after a look at what its peer did meanwhile.
@@ -163,21 +165,34 @@ pub(super) struct Pool {
     kept: Mutex<HashMap<Arc<str>, Kept>>,
     idle_timeout: Duration,
     is_tidied: AtomicBool,
+    /// The pools whose connections are counted with those of this one, itself among them.
+    siblings: Arc<Mutex<Vec<Weak<Pool>>>>,
 }
 
 impl Pool {
     /// A pool that keeps connections for at most `idle_timeout` without use. Their number is bounded where they are made.
     pub fn new(idle_timeout: Duration) -> Arc<Pool> {
-        Arc::new(Pool {
+        Pool::beside(idle_timeout, Arc::default())
+    }
+
+    fn beside(idle_timeout: Duration, siblings: Arc<Mutex<Vec<Weak<Pool>>>>) -> Arc<Pool> {
+        let pool = Arc::new(Pool {
             kept: Mutex::default(),
             idle_timeout,
             is_tidied: AtomicBool::new(false),
-        })
+            siblings,
+        });
+        pool.siblings().push(Arc::downgrade(&pool));
+        pool
+    }
+
+    fn siblings(&self) -> MutexGuard<'_, Vec<Weak<Pool>>> {
+        self.siblings.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// An empty pool with the same bounds.
     pub fn apart(&self) -> Arc<Pool> {
-        Pool::new(self.idle_timeout)
+        Pool::beside(self.idle_timeout, self.siblings.clone())
     }
 
     fn kept(&self) -> MutexGuard<'_, HashMap<Arc<str>, Kept>> {
@@ -189,8 +204,9 @@ impl Pool {
         loop {
             match self.take_any(origin)? {
                 Lent::Http1(mut connection) => {
-                    let usable = poll_fn(|cx| Poll::Ready(connection.is_usable(cx))).await;
-                    if usable {
+                    let look = poll_fn(|cx| Poll::Ready(connection.is_usable(cx)));
+                    // Without the runtime's share of work: a look that is put off sees nothing.
+                    if unconstrained(look).await {
                         return Some(Lent::Http1(connection));
                     }
                 }
@@ -262,16 +278,20 @@ impl Pool {
         }
     }
 
-    /// Closes an idle connection, the oldest one to the origin that has the most.
+    /// Closes an idle connection, of this pool or else of one beside it.
     pub fn evict(&self) {
+        if self.take_oldest().is_some() {
+            return;
+        }
+        let siblings: Vec<Arc<Pool>> = self.siblings().iter().filter_map(Weak::upgrade).collect();
+        let _closed = siblings.iter().find_map(|pool| pool.take_oldest());
+    }
+
+    /// The oldest idle connection to the origin that has the most.
+    fn take_oldest(&self) -> Option<Box<Http1>> {
         let mut all = self.kept();
-        let most = all.values_mut().max_by_key(|kept| kept.idle.len());
-        let evicted = most.and_then(|kept| match kept.idle.is_empty() {
-            true => None,
-            false => Some(kept.idle.remove(0)),
-        });
-        drop(all);
-        drop(evicted);
+        let most = all.values_mut().max_by_key(|kept| kept.idle.len())?;
+        (!most.idle.is_empty()).then(|| most.idle.remove(0))
     }
 
     /// Starts the task that tidies up, with the first connection that is kept.
@@ -290,7 +310,9 @@ impl Pool {
             let Some(pool) = pool.upgrade() else { return };
             let origins: Vec<Arc<str>> = pool.kept().keys().cloned().collect();
             for origin in origins {
-                drop(pool.take_useless(&origin));
+                let look = poll_fn(|_| Poll::Ready(pool.take_useless(&origin)));
+                drop(unconstrained(look).await);
+                yield_now().await;
             }
         }
     }

@@ -136,6 +136,29 @@ async fn connections_that_the_receiver_closed_while_idle_are_not_used() {
 }
 
 #[tokio::test]
+async fn a_task_that_has_used_up_its_share_of_work_sees_a_closed_connection_all_the_same() {
+    let receiver = Receiver::start().await;
+    let client = client();
+    client.post(post(&receiver.url("/"))).await;
+    receiver.close_idle();
+    receiver.wait_for_closed(1).await;
+    let mut posting = Box::pin(client.post(post(&receiver.url("/"))));
+    let first = std::future::poll_fn(|cx| {
+        while tokio::task::coop::has_budget_remaining() {
+            let _ = std::pin::pin!(tokio::task::coop::consume_budget()).poll(cx);
+        }
+        std::task::Poll::Ready(posting.as_mut().poll(cx))
+    })
+    .await;
+    let posted = match first {
+        std::task::Poll::Ready(posted) => posted,
+        std::task::Poll::Pending => posting.await,
+    };
+    assert_eq!(status(&posted), 200);
+    assert_eq!(receiver.connections(), 2);
+}
+
+#[tokio::test]
 async fn connections_past_the_total_are_closed_after_one_request() {
     let receiver = Receiver::start().await;
     let few = DeliverySettings {
