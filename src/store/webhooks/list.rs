@@ -2,8 +2,6 @@
 
 use std::collections::BTreeSet;
 
-use futures_util::StreamExt;
-use futures_util::stream::FuturesOrdered;
 use redis::Value;
 
 use crate::store::error::StoreError;
@@ -14,13 +12,8 @@ use crate::webhook::Webhook;
 const SCAN_COUNT: usize = 5_000;
 /// Webhooks read at a time.
 const CHUNK: usize = 500;
-/// How many of these reads are under way at once.
-const AHEAD: usize = 2;
 /// The cursor at which a scan begins, and ends.
 const START: &str = "0";
-
-/// A webhook of each id.
-type Found = Vec<Result<Option<Webhook>, StoreError>>;
 
 impl Store {
     /// The ids of all webhooks, in order.
@@ -132,18 +125,8 @@ impl Store {
         take: &mut (impl FnMut(Webhook) + Send),
         errors: &mut Vec<(String, StoreError)>,
     ) -> Result<(), StoreError> {
-        // Redis looks for the next ones while these are taken in.
-        let (mut chunks, mut reads) = (ids.chunks(CHUNK), FuturesOrdered::new());
-        loop {
-            while reads.len() < AHEAD
-                && let Some(chunk) = chunks.next()
-            {
-                reads.push_back(self.read_chunk(chunk));
-            }
-            let Some(read) = reads.next().await else {
-                return Ok(());
-            };
-            let (chunk, found) = read?;
+        for chunk in ids.chunks(CHUNK) {
+            let found = self.webhooks_by_id(chunk).await?;
             for (id, found) in chunk.iter().zip(found) {
                 match found {
                     Ok(webhook) => webhook.into_iter().for_each(&mut *take),
@@ -151,9 +134,6 @@ impl Store {
                 }
             }
         }
-    }
-
-    async fn read_chunk<'a>(&self, ids: &'a [String]) -> Result<(&'a [String], Found), StoreError> {
-        Ok((ids, self.webhooks_by_id(ids).await?))
+        Ok(())
     }
 }
