@@ -31,7 +31,7 @@ use clap::{CommandFactory as _, Parser, Subcommand};
 use tokio_util::sync::CancellationToken;
 
 use crate::clock::Clock;
-use crate::dispatch::threads::Share;
+use crate::dispatch::threads::ThreadCounts;
 use crate::exit::Exit;
 use crate::settings::{self, Settings};
 use trouble::Trouble;
@@ -234,7 +234,7 @@ pub(crate) fn load(given: Given<'_>) -> Result<Settings, Exit> {
 
 /// The runtime of everything but lanes, where there are `workers` threads in all; 0 is one for each core.
 pub(crate) fn runtime(workers: usize) -> std::io::Result<tokio::runtime::Runtime> {
-    match Share::of(workers).common {
+    match ThreadCounts::of(workers).common {
         1 => tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build(),

@@ -167,44 +167,12 @@ impl Source for SimulatedClock {
     }
 }
 
-/// The last moment that is written, `9999-12-30T22:00:00.999Z`: in no time zone is it after the year 9999.
-const LAST_MS: u64 = 253_402_207_200_999;
-
 /// A moment as RFC 3339 text in UTC with milliseconds, such as `2026-03-13T12:00:00.123Z`.
 /// Moments after the year 9999 are shown as the last one of it.
 pub fn rfc3339_ms(unix_ms: u64) -> String {
-    const DAY_MS: u64 = 86_400_000;
-    const ERA_DAYS: u64 = 146_097;
-    let unix_ms = unix_ms.min(LAST_MS);
-    let (days, of_day) = (unix_ms / DAY_MS, unix_ms % DAY_MS);
-    // By hand, because every envelope has one. Years that begin in March have their leap day last, and 400 of them are
-    // always as long ("civil_from_days" of Howard Hinnant's chrono-compatible date algorithms); 719,468 days lie between
-    // the 1st of March of the year 0 and 1970.
-    let days = days + 719_468;
-    let (era, of_era) = (days / ERA_DAYS, days % ERA_DAYS);
-    let year_of_era = (of_era - of_era / 1_460 + of_era / 36_524 - of_era / 146_096) / 365;
-    let of_year = of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let from_march = (5 * of_year + 2) / 153;
-    let day = of_year - (153 * from_march + 2) / 5 + 1;
-    let (month, next_year) = match from_march {
-        0..10 => (from_march + 3, 0),
-        _ => (from_march - 9, 1),
-    };
-    let year = era * 400 + year_of_era + next_year;
-    let mut text = String::with_capacity("2026-03-13T12:00:00.123Z".len());
-    let mut put = |number: u64, digits: u32, after: char| {
-        for at in (0..digits).rev() {
-            // One digit: below ten.
-            text.push(char::from(b'0' + (number / 10_u64.pow(at) % 10) as u8));
-        }
-        text.push(after);
-    };
-    put(year, 4, '-');
-    put(month, 2, '-');
-    put(day, 2, 'T');
-    put(of_day / 3_600_000, 2, ':');
-    put(of_day / 60_000 % 60, 2, ':');
-    put(of_day / 1_000 % 60, 2, '.');
-    put(of_day % 1_000, 3, 'Z');
-    text
+    let moment = i64::try_from(unix_ms)
+        .ok()
+        .and_then(|ms| jiff::Timestamp::from_millisecond(ms).ok())
+        .unwrap_or(jiff::Timestamp::MAX);
+    format!("{moment:.3}")
 }

@@ -31,7 +31,7 @@ use self::sources::ConfiguredSource;
 use crate::api::{self, Api, ApiError, Guards, Ingest};
 use crate::clock::Clock;
 use crate::dispatch::http_client::HttpClient;
-use crate::dispatch::threads::{self, LaneThreads};
+use crate::dispatch::threads::{LaneThreads, ThreadCounts};
 use crate::dispatch::{self, Dispatch};
 use crate::exit::Exit;
 use crate::logging::StateLog;
@@ -151,8 +151,8 @@ impl Daemon {
         ]);
         let settings = Arc::new(settings);
         let http = Arc::new(http);
-        let share = threads::Share::of(settings.instance.worker_threads);
-        let threads = LaneThreads::start(share.lanes, &http).map_err(DaemonError::Threads)?;
+        let counts = ThreadCounts::of(settings.instance.worker_threads);
+        let threads = LaneThreads::start(counts.lanes, &http).map_err(DaemonError::Threads)?;
         let dispatch = Arc::new(ArcSwapOption::empty());
         let guards = match &api_listener {
             Some(_) => Some(Guards::new(&settings, &clock, &metrics)?),

@@ -17,6 +17,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use self::waker::Waker;
 use crate::clock::Clock;
 use crate::dispatch::Dispatch;
+use crate::dispatch::budget::ROOM_WITHIN;
 use crate::event::Event;
 use crate::logging::StateLog;
 use crate::membership::Era;
@@ -27,8 +28,6 @@ use crate::source::ticket::Share;
 use crate::store::queue::Enqueue;
 use crate::store::{Store, StoreError};
 
-/// How long an offer waits for room among the taken deliveries before it is queued instead.
-const ROOM_WITHIN: Duration = Duration::from_millis(250);
 /// What may wait for the writers of all shards, in KiB, each delivery counting for one at least; the reader of a source
 /// waits beyond that.
 const MOST_WAITING_KIB: u32 = 32 * 1024;

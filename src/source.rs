@@ -20,6 +20,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use self::ticket::Table;
 use crate::clock::Clock;
+use crate::dispatch::budget::{ROOM_WITHIN, TakenBudget};
 use crate::event::{EntryId, Layout};
 use crate::fanout::Fanout;
 use crate::logging::StateLog;
@@ -38,8 +39,6 @@ const FIRST_READ: usize = 16;
 const READ_BYTES: usize = 8 * 1024 * 1024;
 /// Events of a stream that may be unsettled or unacknowledged before reading halts.
 const MOST_UNACKNOWLEDGED: usize = 50_000;
-/// How long a reader waits for much room among the taken deliveries before it makes do with any.
-const ROOM_WITHIN: Duration = Duration::from_millis(250);
 /// How often the group's progress is looked at.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
 /// The same while nothing was read since the last look, which found nothing unread.
@@ -74,7 +73,7 @@ pub struct Parts {
     /// Where its events go.
     pub fanout: Arc<Fanout>,
     /// The bound on taken deliveries.
-    pub budget: Arc<crate::dispatch::budget::TakenBudget>,
+    pub budget: Arc<TakenBudget>,
     /// The era.
     pub era: Arc<Era>,
     /// Time.
@@ -395,7 +394,6 @@ impl Reader {
                 }
                 tokio::select! {
                     () = self.parts.budget.room() => {}
-                    // Other readers may take what becomes free before there is much of it.
                     () = tokio::time::sleep(ROOM_WITHIN) => {}
                     () = self.parts.stop.cancelled() => return false,
                     _ = self.parts.era.ended() => return false,

@@ -52,11 +52,3 @@ fn moments_are_written_with_milliseconds_in_utc() {
     assert_eq!(rfc3339_ms(1_773_403_200_123), "2026-03-13T12:00:00.123Z");
     assert_eq!(rfc3339_ms(u64::MAX), "9999-12-30T22:00:00.999Z");
 }
-
-proptest::proptest! {
-    #[test]
-    fn moments_are_written_as_a_library_of_dates_writes_them(unix_ms in 0..=LAST_MS) {
-        let moment = jiff::Timestamp::from_millisecond(unix_ms as i64).unwrap();
-        proptest::prop_assert_eq!(rfc3339_ms(unix_ms), format!("{moment:.3}"));
-    }
-}

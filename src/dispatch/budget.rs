@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
 
 use tokio::sync::Notify;
 
@@ -12,6 +13,9 @@ const MOST_UNSTARTED: usize = 512;
 /// Whoever waits for room is woken when this part of it is free: woken for each single one, reader and lanes would do
 /// little else than wake each other.
 const ROOM_PART: usize = 2;
+
+/// How long it is worth to wait for much room: others may take what becomes free before there is, and then any must do.
+pub const ROOM_WITHIN: Duration = Duration::from_millis(250);
 
 /// Bounds number and bytes of taken deliveries.
 #[derive(Debug)]

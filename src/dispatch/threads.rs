@@ -18,22 +18,22 @@ const TASKS_BETWEEN_LOOKS: u32 = 16;
 
 /// How many threads there are for what.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Share {
+pub struct ThreadCounts {
     /// For everything but lanes; at least one.
     pub common: usize,
     /// For lanes; 0 if they run among everything else.
     pub lanes: usize,
 }
 
-impl Share {
+impl ThreadCounts {
     /// Shares out `workers` threads; 0 is one for each core.
-    pub fn of(workers: usize) -> Share {
+    pub fn of(workers: usize) -> ThreadCounts {
         let all = match workers {
             0 => std::thread::available_parallelism().map_or(1, NonZeroUsize::get),
             workers => workers,
         };
         let lanes = all / 2;
-        Share {
+        ThreadCounts {
             common: all - lanes,
             lanes,
         }
@@ -126,14 +126,14 @@ mod tests {
     #[test]
     fn every_number_of_threads_is_shared_out_with_one_at_least_for_everything_but_lanes() {
         let share = |workers| {
-            let share = Share::of(workers);
-            (share.common, share.lanes)
+            let counts = ThreadCounts::of(workers);
+            (counts.common, counts.lanes)
         };
         assert_eq!(share(1), (1, 0));
         assert_eq!(share(2), (1, 1));
         assert_eq!(share(3), (2, 1));
         assert_eq!(share(8), (4, 4));
-        let Share { common, lanes } = Share::of(0);
+        let ThreadCounts { common, lanes } = ThreadCounts::of(0);
         assert!(common >= 1 && common - lanes <= 1);
     }
 }

@@ -2,6 +2,20 @@
 
 use super::*;
 
+/// Sends so many requests that each needs a connection of its own: none is answered before all have come.
+async fn post_at_once(client: &HttpClient, receiver: &Receiver, count: usize) {
+    let (gate, url) = (Gate::new(), receiver.url("/"));
+    for _ in 0..count {
+        receiver.push(Answer::new(200).after(&gate));
+    }
+    let posts = futures_util::future::join_all((0..count).map(|_| client.post(post(&url))));
+    let (posted, _) = tokio::join!(posts, async {
+        receiver.wait_for(count).await;
+        gate.open();
+    });
+    assert!(posted.iter().all(|posted| status(posted) == 200));
+}
+
 #[tokio::test]
 async fn one_connection_serves_request_after_request() {
     let receiver = Receiver::start().await;
@@ -99,19 +113,9 @@ async fn many_dead_idle_connections_cost_each_request_one_sending_at_most() {
         _ => Step::Reset,
     })
     .await;
-    let gate = Gate::new();
-    for _ in 0..8 {
-        receiver.push(Answer::new(200).after(&gate));
-    }
     let client = client();
+    post_at_once(&client, &receiver, 8).await;
     let url = receiver.url("/");
-    let posts = (0..8).map(|_| client.post(post(&url)));
-    let first = futures_util::future::join_all(posts);
-    let (first, _) = tokio::join!(first, async {
-        receiver.wait_for(8).await;
-        gate.open();
-    });
-    assert!(first.iter().all(|posted| status(posted) == 200));
     for _ in 0..8 {
         let posted = client.post(post(&url)).await;
         assert_eq!(status(&posted), 200);
@@ -166,17 +170,8 @@ async fn connections_past_the_total_are_closed_after_one_request() {
         ..settings()
     };
     let client = HttpClient::new(loopback_allowed(), &few, None).unwrap();
-    let gate = Gate::new();
-    for _ in 0..3 {
-        receiver.push(Answer::new(200).after(&gate));
-    }
+    post_at_once(&client, &receiver, 3).await;
     let url = receiver.url("/");
-    let posts = futures_util::future::join_all((0..3).map(|_| client.post(post(&url))));
-    let (posted, _) = tokio::join!(posts, async {
-        receiver.wait_for(3).await;
-        gate.open();
-    });
-    assert!(posted.iter().all(|posted| status(posted) == 200));
     receiver.wait_for_closed(2).await;
     client.post(post(&url)).await;
     assert_eq!(receiver.connections(), 3);
@@ -190,17 +185,8 @@ async fn idle_connections_to_one_host_make_room_for_those_to_another() {
         ..settings()
     };
     let client = HttpClient::new(loopback_allowed(), &few, None).unwrap();
-    let gate = Gate::new();
-    for _ in 0..4 {
-        crowded.push(Answer::new(200).after(&gate));
-    }
+    post_at_once(&client, &crowded, 4).await;
     let url = crowded.url("/");
-    let posts = futures_util::future::join_all((0..4).map(|_| client.post(post(&url))));
-    let (posted, _) = tokio::join!(posts, async {
-        crowded.wait_for(4).await;
-        gate.open();
-    });
-    assert!(posted.iter().all(|posted| status(posted) == 200));
     for _ in 0..3 {
         let posted = client.post(post(&other.url("/"))).await;
         assert_eq!(status(&posted), 200);
