@@ -62,25 +62,25 @@ async fn a_paused_webhook_queues_nothing_new_and_keeps_what_waits() {
 #[tokio::test]
 async fn a_deleted_webhook_receives_nothing_more_and_leaves_no_key_behind() {
     let platform = Platform::new().await;
-    let (receiver, probe) = (Receiver::start().await, Receiver::start().await);
-    for status in [500, 500] {
-        receiver.push(crate::support::receiver::Step::status(status));
-    }
+    let receiver = Receiver::scripted(|_| crate::support::receiver::Step::status(500)).await;
+    let probe = Receiver::start().await;
     let mut body = hook(&receiver.url("/"));
     body["retry"] = json!({ "firstMs": 3_600_000, "longestMs": 3_600_000 });
     let made = platform.acme.post("/v1/webhooks", &body).await.expect(201);
     let id = made["id"].as_str().expect("an id");
     let kept = platform.world.webhooks.get(id).await.expect("a webhook");
     until(
-        "deliveries that wait",
+        "deliveries that wait for their retry, and none on its way",
         async || {
             if receiver.received().len() < 2 {
                 platform.event("evt_waits", "crm.lead.created").await;
-                platform.world.redis.settled("events").await;
             }
-            platform.world.webhooks.queued(&kept).await
+            // What is acknowledged is queued: once all of it was received, it waits for an hour.
+            platform.world.redis.settled("events").await;
+            let queued = platform.world.webhooks.queued(&kept).await;
+            (queued, receiver.received().len() as u64)
         },
-        |queued| *queued >= 2,
+        |(queued, received)| *queued >= 2 && queued == received,
     )
     .await;
     let before = receiver.received().len();
