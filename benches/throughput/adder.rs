@@ -1,45 +1,67 @@
-//! Adds events to the stream, over a connection of its own and with as little CPU as it can: the machine is shared with
-//! what is measured.
+//! Adds events to the stream, from a thread and over a connection of its own and with as little CPU as it can: the machine
+//! is shared with what is measured.
+//!
+//! It looks for Redis' replies once a tick and sleeps otherwise. One that waits for them is woken for every dozen, which
+//! costs Redis nearly as much as adding them does.
 
-use std::time::Duration;
+use std::io::{ErrorKind, Read as _, Write as _};
+use std::net::TcpStream;
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
 
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpStream;
-use tokio::time::{Instant, MissedTickBehavior, interval};
+use tokio::sync::oneshot;
 
 use crate::receiver::now_us;
 use crate::resp::{Events, take_ids};
 
-/// Events, and bytes, added with one write at most.
+/// Events, and bytes, added in one tick at most.
 const EVENTS_AT_ONCE: u64 = 200;
 const BYTES_AT_ONCE: u64 = 512 * 1024;
-/// How often events that come at an even pace are added: seldom enough to cost little, and often enough that those of one
-/// time are too few to wait for each other.
+/// Ticks' worth of events that may wait for their replies.
+const UNANSWERED: u64 = 4;
+/// Seldom enough to cost little, and often enough that those of one time are too few to wait for each other.
 const TICK: Duration = Duration::from_millis(1);
 
+/// Hands work to the thread.
 pub struct Adder {
-    stream: TcpStream,
-    events: Events,
-    at_once: u64,
-    commands: Vec<u8>,
-    replies: Vec<u8>,
+    works: mpsc::Sender<Work>,
     next: u64,
+}
+
+/// Events to be added.
+struct Work {
+    /// Taken in turn.
+    types: Vec<String>,
+    numbers: std::ops::Range<u64>,
+    /// At an even pace of so many a second; else as fast as it can be done.
+    rate: Option<u64>,
+    /// Told how late the latest was.
+    done: oneshot::Sender<Duration>,
 }
 
 impl Adder {
     /// Adds to the Redis at `port`, events with payloads of `bytes` bytes.
-    pub async fn connect(port: u16, bytes: usize) -> Adder {
-        let stream = TcpStream::connect(("127.0.0.1", port)).await;
-        let stream = stream.expect("a connection to Redis");
+    pub fn connect(port: u16, bytes: usize) -> Adder {
+        let stream = TcpStream::connect(("127.0.0.1", port)).expect("a connection to Redis");
         stream.set_nodelay(true).expect("a socket option");
-        Adder {
+        stream.set_nonblocking(true).expect("a socket option");
+        let at_once = (BYTES_AT_ONCE / bytes.max(1) as u64).clamp(1, EVENTS_AT_ONCE);
+        let mut line = Line {
             stream,
             events: Events::new(bytes),
-            at_once: (BYTES_AT_ONCE / bytes.max(1) as u64).clamp(1, EVENTS_AT_ONCE),
+            at_once,
             commands: Vec::new(),
             replies: Vec::new(),
-            next: 0,
-        }
+            unanswered: 0,
+        };
+        let (works, todo) = mpsc::channel::<Work>();
+        std::thread::spawn(move || {
+            for work in todo {
+                let late = line.add(&work);
+                let _ = work.done.send(late);
+            }
+        });
+        Adder { works, next: 0 }
     }
 
     /// The number of the next event.
@@ -49,50 +71,98 @@ impl Adder {
 
     /// Adds `count` events, of `types` in turn.
     pub async fn add(&mut self, types: &[String], count: u64) {
-        let end = self.next + count;
-        while self.next < end {
-            let until = (self.next + self.at_once).min(end);
-            self.commands.clear();
-            for number in self.next..until {
-                let kind = &types[number as usize % types.len()];
-                self.events
-                    .write(&mut self.commands, number, kind, now_us());
-            }
-            self.stream
-                .write_all(&self.commands)
-                .await
-                .expect("a write to Redis");
-            self.read_ids(until - self.next).await;
-            self.next = until;
-        }
-    }
-
-    async fn read_ids(&mut self, mut wanted: u64) {
-        while wanted > 0 {
-            let read = self.stream.read_buf(&mut self.replies).await;
-            assert!(read.expect("a reply of Redis") > 0, "Redis has gone away");
-            let ids = take_ids(&mut self.replies);
-            wanted -= ids.unwrap_or_else(|error| panic!("Redis refused an event: {error}"));
-        }
+        self.have_added(types, count, None).await;
     }
 
     /// Adds `count` events at an even pace of `rate` a second; how late it was at most.
     pub async fn add_paced(&mut self, types: &[String], count: u64, rate: u64) -> Duration {
-        let (started, begin) = (Instant::now(), self.next);
-        let mut ticks = interval(TICK);
-        ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
+        self.have_added(types, count, Some(rate)).await
+    }
+
+    async fn have_added(&mut self, types: &[String], count: u64, rate: Option<u64>) -> Duration {
+        let numbers = self.next..self.next + count;
+        self.next = numbers.end;
+        let (done, told) = oneshot::channel();
+        let work = Work {
+            types: types.to_vec(),
+            numbers,
+            rate,
+            done,
+        };
+        self.works.send(work).expect("the thread that adds events");
+        told.await.expect("the thread that adds events")
+    }
+}
+
+/// The connection, and what is on its way over it.
+struct Line {
+    stream: TcpStream,
+    events: Events,
+    at_once: u64,
+    commands: Vec<u8>,
+    replies: Vec<u8>,
+    unanswered: u64,
+}
+
+impl Line {
+    fn add(&mut self, work: &Work) -> Duration {
+        let (started, mut next) = (Instant::now(), work.numbers.start);
+        let count = work.numbers.end - next;
         let mut latest = Duration::ZERO;
-        while self.next < begin + count {
-            ticks.tick().await;
-            let done = self.next - begin;
+        let mut tick = started;
+        while next < work.numbers.end || self.unanswered > 0 {
             let elapsed = started.elapsed();
-            let due = ((elapsed.as_secs_f64() * rate as f64) as u64).min(count);
-            if due > done {
-                let first_due = Duration::from_secs_f64(done as f64 / rate as f64);
-                latest = latest.max(elapsed.saturating_sub(first_due));
-                self.add(types, due - done).await;
+            let done = next - work.numbers.start;
+            let due = match work.rate {
+                Some(rate) => ((elapsed.as_secs_f64() * rate as f64) as u64).min(count) - done,
+                None => (count - done).min(self.at_once),
+            };
+            if due > 0 && self.commands.is_empty() && self.unanswered < UNANSWERED * self.at_once {
+                if let Some(rate) = work.rate {
+                    let first_due = Duration::from_secs_f64(done as f64 / rate as f64);
+                    latest = latest.max(elapsed.saturating_sub(first_due));
+                }
+                for number in next..next + due {
+                    let kind = &work.types[number as usize % work.types.len()];
+                    self.events
+                        .write(&mut self.commands, number, kind, now_us());
+                }
+                next += due;
+                self.unanswered += due;
             }
+            self.send();
+            self.read_ids();
+            tick = (tick + TICK).max(Instant::now());
+            std::thread::sleep(tick.saturating_duration_since(Instant::now()));
         }
         latest
+    }
+
+    /// Sends what the connection takes.
+    fn send(&mut self) {
+        let mut sent = 0;
+        while sent < self.commands.len() {
+            match self.stream.write(&self.commands[sent..]) {
+                Ok(bytes) => sent += bytes,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => break,
+                Err(error) => panic!("a write to Redis: {error}"),
+            }
+        }
+        self.commands.drain(..sent);
+    }
+
+    /// Reads the replies that are there.
+    fn read_ids(&mut self) {
+        let mut part = [0; 16 * 1024];
+        loop {
+            match self.stream.read(&mut part) {
+                Ok(0) => panic!("Redis has gone away"),
+                Ok(bytes) => self.replies.extend_from_slice(&part[..bytes]),
+                Err(error) if error.kind() == ErrorKind::WouldBlock => break,
+                Err(error) => panic!("a reply of Redis: {error}"),
+            }
+        }
+        let ids = take_ids(&mut self.replies);
+        self.unanswered -= ids.unwrap_or_else(|error| panic!("Redis refused an event: {error}"));
     }
 }

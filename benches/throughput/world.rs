@@ -58,7 +58,7 @@ impl World {
         }
         let mut world = World {
             receiver: Receiver::start(tls),
-            adder: Adder::connect(redis_port, scenario.payload).await,
+            adder: Adder::connect(redis_port, scenario.payload),
             directory,
             redis,
             daemons: Vec::new(),
