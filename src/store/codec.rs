@@ -1,7 +1,7 @@
 //! The stored forms: how deliveries, tries, dead letters, finished deliveries and rejected entries are written to Redis and
 //! read back.
 //!
-//! Every form carries its version in the field `v`. The readers of deliveries, also of those among the dead letters and in a
+//! Every form carries its version in the field `v`; an entry of a history, which is one text, as a part of that. The readers of deliveries, also of those among the dead letters and in a
 //! history, and of tries refuse a version that they do not know, so that an older daemon never misreads what a newer one wrote. One-letter
 //! names: they stand in every entry of every queue.
 
@@ -24,7 +24,7 @@ mod tests;
 /// The version of the stored forms that this daemon writes, but for entries of histories.
 pub const STORED_VERSION: &str = "1";
 /// The version of the entries of histories: in the first one each part of the event was a field, as in a queue.
-const HISTORY_VERSION: &str = "2";
+const HISTORY_VERSION: u8 = 2;
 /// What stands in place of the content type of nearly every event.
 const JSON_TYPE: &str = "application/json";
 
@@ -82,6 +82,7 @@ pub(crate) fn queue_fields(event: &Event, attempts_before: u32) -> Fields {
 /// costs the daemon and Redis about as much as all that is in this one. What goes without saying is left out.
 #[derive(Serialize, Deserialize)]
 struct StoredFinished<'a> {
+    v: u8,
     #[serde(borrow)]
     i: Cow<'a, str>,
     #[serde(borrow)]
@@ -102,10 +103,12 @@ struct StoredFinished<'a> {
     /// 0 if the payload is not JSON.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     j: Option<u8>,
+    /// What happened in each attempt.
+    l: Cow<'a, AttemptLog>,
 }
 
-/// Adds the fields of an entry of a history to the command that writes it: the event and the attempts at it, the log of
-/// these, and the payload, if it is kept.
+/// Adds the fields of an entry of a history to the command that writes it: the event with the attempts at it, and the
+/// payload, if it is kept.
 pub(crate) fn write_history(
     command: &mut Cmd,
     event: &Event,
@@ -115,6 +118,7 @@ pub(crate) fn write_history(
 ) {
     let entry_id = event.entry_id.text();
     let stored = StoredFinished {
+        v: HISTORY_VERSION,
         i: Cow::Borrowed(&event.id),
         t: Cow::Borrowed(&event.event_type),
         n: Cow::Borrowed(&event.tenant),
@@ -124,13 +128,11 @@ pub(crate) fn write_history(
         m: (event.time_ms != event.entry_id.ms).then_some(event.time_ms),
         c: (event.content_type != JSON_TYPE).then_some(Cow::Borrowed(&event.content_type)),
         j: (!event.payload_is_json).then_some(0),
+        l: Cow::Borrowed(log),
     };
-    command.arg("v").arg(HISTORY_VERSION);
-    // Numbers and text always serialise, and writing to memory does not fail.
     command.arg("d");
+    // Numbers and text always serialise, and writing to memory does not fail.
     let _ = serde_json::to_writer(command.writer_for_next_arg(), &stored);
-    command.arg("l");
-    let _ = serde_json::to_writer(command.writer_for_next_arg(), log);
     if with_payload {
         command.arg("p").arg(&event.payload[..]);
     }
@@ -154,24 +156,16 @@ pub(crate) struct FinishedDelivery {
 /// [`StoreError::Corrupt`] names the entry and what is wrong with it.
 pub(crate) fn read_history(entry: &RawEntry) -> Result<FinishedDelivery, StoreError> {
     let fields = EntryFields(entry, "history entry");
-    let packed = match fields.text("v")? {
-        HISTORY_VERSION => true,
-        STORED_VERSION => false,
-        version => {
-            let known = format!("{STORED_VERSION:?} and {HISTORY_VERSION:?}");
-            return Err(fields.corrupt(unknown_version(version, &known)));
-        }
-    };
+    let payload = entry.bytes("p").unwrap_or_default();
+    if entry.get("v").is_none() {
+        return fields.packed(payload);
+    }
+    fields.check_version()?;
     let log = serde_json::from_slice(fields.bytes("l")?)
         .map_err(|error| fields.corrupt(format!("its attempts cannot be read: {error}")))?;
-    let payload = entry.bytes("p").unwrap_or_default();
-    let (event, attempts) = match packed {
-        true => fields.packed_event(payload)?,
-        false => (fields.event(payload)?, fields.parse("a", "a number")?),
-    };
     Ok(FinishedDelivery {
-        event: Arc::new(event),
-        attempts,
+        event: Arc::new(fields.event(payload)?),
+        attempts: fields.parse("a", "a number")?,
         log,
     })
 }
@@ -220,15 +214,22 @@ impl EntryFields<'_> {
         })
     }
 
-    /// The event of [`StoredFinished`], and the attempts at it.
-    fn packed_event(&self, payload: Bytes) -> Result<(Event, u32), StoreError> {
+    /// The delivery of [`StoredFinished`].
+    fn packed(&self, payload: Bytes) -> Result<FinishedDelivery, StoreError> {
         let text = self.bytes("d")?;
-        let stored: StoredFinished = serde_json::from_slice(text)
-            .map_err(|error| self.corrupt(format!("its event cannot be read: {error}")))?;
+        let malformed =
+            |error: serde_json::Error| self.corrupt(format!("it cannot be read: {error}"));
+        // First the version alone: of another one nothing else is known.
+        let StoredVersion { v } = serde_json::from_slice(text).map_err(malformed)?;
+        if v != HISTORY_VERSION {
+            let known = format!("{STORED_VERSION:?} and \"{HISTORY_VERSION}\"");
+            return Err(self.corrupt(unknown_version(&v.to_string(), &known)));
+        }
+        let stored: StoredFinished = serde_json::from_slice(text).map_err(malformed)?;
         let entry_id: EntryId = stored
             .e
             .parse()
-            .map_err(|_| self.corrupt("what its event has as \"e\" is not an entry id".into()))?;
+            .map_err(|_| self.corrupt("what it has as \"e\" is not an entry id".into()))?;
         let event = Event {
             id: stored.i.into_owned(),
             event_type: stored.t.into_owned(),
@@ -241,7 +242,11 @@ impl EntryFields<'_> {
             payload_is_json: stored.j != Some(0),
             payload,
         };
-        Ok((event, stored.a))
+        Ok(FinishedDelivery {
+            event: Arc::new(event),
+            attempts: stored.a,
+            log: stored.l.into_owned(),
+        })
     }
 }
 
@@ -278,9 +283,9 @@ fn unknown_version(version: &str, known: &str) -> String {
     format!("its form has version {version:?}, and this daemon reads {known}: upgrade it")
 }
 
-/// What every version of the stored tries has.
+/// What every version of a form that is one text has.
 #[derive(Deserialize)]
-struct TriesVersion {
+struct StoredVersion {
     v: u8,
 }
 
@@ -324,7 +329,7 @@ pub(crate) fn read_tries(text: &[u8]) -> Result<Tries, StoreError> {
     let unreadable = |detail| corrupt("the tries of a delivery", detail);
     let malformed = |error: serde_json::Error| unreadable(error.to_string());
     // First the version alone: of another one nothing else is known.
-    let TriesVersion { v } = serde_json::from_slice(text).map_err(malformed)?;
+    let StoredVersion { v } = serde_json::from_slice(text).map_err(malformed)?;
     check_version(&v.to_string()).map_err(unreadable)?;
     let stored: StoredTries = serde_json::from_slice(text).map_err(malformed)?;
     Ok(Tries {

@@ -24,7 +24,7 @@ local function due_of(id)
   return due and tonumber(due) or nil
 end
 
--- An entry of a history has all of that in one JSON text.
+-- An entry of a history has all of that and more in one JSON text.
 local function unpack_event(entry, text)
   local ok, event = pcall(cjson.decode, text)
   if ok and type(event) == 'table' then

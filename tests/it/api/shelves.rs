@@ -70,8 +70,8 @@ impl Made {
     /// The same as the entry of a history has it, after two attempts.
     fn packed(&self) -> String {
         let mut packed = json!({
-            "i": self.event_id, "t": self.event_type, "n": "default", "o": "events",
-            "e": format!("{}-0", self.arrived_ms), "a": 2,
+            "v": 2, "i": self.event_id, "t": self.event_type, "n": "default", "o": "events",
+            "e": format!("{}-0", self.arrived_ms), "a": 2, "l": log(2, 200),
         });
         if !self.is_json {
             packed["j"] = json!(0);
@@ -248,14 +248,13 @@ impl Place {
     pub async fn finished(&self, webhook: &Webhook, made: &Made, with_payload: bool) -> String {
         // In either form, as the entries of a history that went on through an upgrade.
         let mut fields = match (made.arrived_ms - NOON) / 1_000 % 2 {
-            0 => vec![("v", "2".into()), ("d", made.packed())],
+            0 => vec![("d", made.packed())],
             _ => made
                 .fields()
                 .into_iter()
-                .chain([("a", "2".into())])
+                .chain([("a", "2".into()), ("l", log(2, 200).to_string())])
                 .collect(),
         };
-        fields.push(("l", log(2, 200).to_string()));
         if with_payload {
             fields.push(("p", made.payload.clone()));
         }

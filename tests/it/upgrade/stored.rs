@@ -52,7 +52,7 @@ fn normal(text: &str, known: &[(String, &str)]) -> String {
     // Entries of the same millisecond are numbered.
     let text = text.replace("T-1", "T-0");
     let text = masked(&text, |character| character.is_ascii_hexdigit(), 40, "HEX");
-    let start = text.find("\"g\":[").or_else(|| text.find(" l = ["));
+    let start = text.find("\"g\":[").or_else(|| text.find("\"l\":["));
     match start {
         Some(at) => format!("{}{}", &text[..at], without_durations(&text[at..])),
         None => text,
