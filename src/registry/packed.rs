@@ -41,8 +41,9 @@ const BETWEEN: char = ' ';
 /// What is in no index, under keys as short as can be: they are in memory a hundred thousand times.
 #[derive(Serialize, Deserialize)]
 struct Rest<'a> {
-    #[serde(rename = "n")]
-    name: Cow<'a, str>,
+    /// If it is not the id.
+    #[serde(rename = "n", default, skip_serializing_if = "Option::is_none")]
+    name: Option<Cow<'a, str>>,
     #[serde(rename = "d", default, skip_serializing_if = "Option::is_none")]
     description: Option<Cow<'a, str>>,
     #[serde(rename = "u")]
@@ -106,7 +107,7 @@ impl<'a> Rest<'a> {
             updated_ms,
         } = webhook;
         let WebhookSpec {
-            id: _,
+            id,
             tenant: _,
             name,
             description,
@@ -124,7 +125,7 @@ impl<'a> Rest<'a> {
             signature_scheme,
         } = spec;
         Rest {
-            name: Cow::Borrowed(name),
+            name: Some(Cow::Borrowed(name.as_str())).filter(|name| name != id),
             description: description.as_deref().map(Cow::Borrowed),
             url: Cow::Borrowed(url),
             secret: secret.as_ref().map(Cow::Borrowed),
@@ -238,7 +239,9 @@ impl Packed {
             spec: WebhookSpec {
                 id: self.id().to_owned(),
                 tenant: self.tenant().to_owned(),
-                name: rest.name.into_owned(),
+                name: rest
+                    .name
+                    .map_or_else(|| self.id().to_owned(), Cow::into_owned),
                 description: rest.description.map(Cow::into_owned),
                 url: rest.url.into_owned(),
                 events: filters
@@ -310,7 +313,10 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_webhook_is_the_same_after_it_was_packed(webhook in webhooks()) {
+        fn any_webhook_is_the_same_after_it_was_packed(mut webhook in webhooks(), is_unnamed in any::<bool>()) {
+            if is_unnamed {
+                webhook.spec.name = webhook.spec.id.clone();
+            }
             let packed = Packed::new(&webhook);
             prop_assert_eq!(packed.id(), &webhook.spec.id);
             prop_assert_eq!(packed.tenant(), &webhook.spec.tenant);
