@@ -2,6 +2,7 @@
 
 mod once;
 mod shown;
+mod signed;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,11 +10,10 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 
-use super::http_client::{Endpoint, HttpClient, Post, Posted, micros};
-use crate::clock::{Clock, rfc3339_ms};
+use super::http_client::{Endpoint, Post, Posted, micros};
+use crate::clock::rfc3339_ms;
 use crate::delivery::{AttemptRecord, Phases, RequestShape, ShapeText, delivery_id};
 use crate::event::Event;
-use crate::metrics::Metrics;
 use crate::outcome::{AttemptResult, FailureKind, Outcome};
 use crate::retry::RetryPolicy;
 use crate::settings::Settings;
@@ -23,6 +23,7 @@ use crate::webhook::{BodyMode, PREVIOUS, Webhook, is_reserved_header};
 
 pub use once::{Once, attempt_once};
 pub use shown::shown_headers;
+pub use signed::Attempt;
 
 /// What of a webhook's requests never changes, made once for all its attempts.
 pub struct Prepared {
@@ -73,18 +74,18 @@ pub struct Attempted {
 }
 
 impl Attempted {
-    /// What an attempt comes to at a URL that may not be called, if it is one.
-    fn forbidden(prepared: &Prepared, number: u32, started_ms: u64) -> Option<Attempted> {
-        let detail = prepared.forbidden.clone()?;
+    /// What an attempt comes to at a URL that may not be called.
+    fn forbidden(prepared: &Prepared, number: u32, started_ms: u64) -> Attempted {
+        let detail = prepared.forbidden.clone().unwrap_or_default();
         let kind = FailureKind::Forbidden;
-        Some(Attempted {
+        Attempted {
             result: AttemptResult::Failure { kind, detail },
             number,
             started_ms,
             duration: Duration::ZERO,
             phases: Phases::default(),
             shape: None,
-        })
+        }
     }
 
     fn of(posted: Posted, prepared: &Prepared, number: u32, started_ms: u64) -> Attempted {
@@ -333,30 +334,6 @@ pub fn envelope(event: &Event, tenant_field: &str) -> Bytes {
 fn quote(body: &mut Vec<u8>, text: &str) {
     // Text always serialises, and writing to memory does not fail.
     let _ = serde_json::to_writer(body, text);
-}
-
-/// Makes one attempt for a lane.
-pub(super) async fn attempt(
-    client: Arc<HttpClient>,
-    clock: Clock,
-    metrics: Arc<Metrics>,
-    prepared: Arc<Prepared>,
-    event: Arc<Event>,
-    webhook_id: Arc<str>,
-    number: u32,
-) -> Attempted {
-    let started_ms = clock.unix_ms();
-    if let Some(forbidden) = Attempted::forbidden(&prepared, number, started_ms) {
-        metrics.attempt(forbidden.result.class(), forbidden.duration);
-        return forbidden;
-    }
-    let make = || prepared.request(&event, &webhook_id, number, started_ms);
-    let posted = client.post_made_by(make).await;
-    metrics.attempt(posted.result.class(), posted.duration);
-    if posted.resent {
-        metrics.resends_total.inc();
-    }
-    Attempted::of(posted, &prepared, number, started_ms)
 }
 
 #[cfg(test)]

@@ -215,14 +215,13 @@ impl HttpClient {
     /// reused connection before any answer is sent once more, at once, over a new connection: such a connection was most
     /// likely closed by its idle peer before the request got there. Redirects are answers like any other.
     pub async fn post(&self, post: Post) -> Posted {
-        self.post_made_by(|| post.clone()).await
+        self.post_or_again(post.clone(), || post.clone()).await
     }
 
-    /// [`HttpClient::post`] of what `make` makes, which must be the same each time: it is asked again for the rare request
-    /// that is sent a second time, so that no other has to be copied.
-    pub async fn post_made_by(&self, make: impl Fn() -> Post) -> Posted {
+    /// [`HttpClient::post`] of `post`, which `again` makes anew: it is asked for the rare request that is sent a second
+    /// time, so that no other has to be copied.
+    pub async fn post_or_again(&self, post: Post, again: impl Fn() -> Post) -> Posted {
         let started = Instant::now();
-        let post = make();
         let (to, timeout) = (post.to.clone(), post.timeout);
         let mut deadline = pin!(sleep_until(started + timeout));
         let (mut over, mut resent) = (None, false);
@@ -239,7 +238,7 @@ impl HttpClient {
             // Not over another idle connection: those to the same host are likely to be dead too.
             head = tokio::select! {
                 biased;
-                head = self.send(make(), false, &mut over) => Some(head),
+                head = self.send(again(), false, &mut over) => Some(head),
                 () = deadline.as_mut() => None,
             };
         }

@@ -40,8 +40,10 @@ use crate::registry::Registered;
 use crate::source::ticket::Share;
 use crate::store::lane::LaneKeys;
 
-/// How long a taken delivery may wait for its start before it is stored.
-const TAKEN_UNSTARTED: Duration = Duration::from_millis(250);
+/// How long a taken delivery may wait for its start before it is stored: until it lingers, and a while from the first look
+/// that sees it linger. Where the machine itself stood still, answers wait to be seen, and the lane soon keeps up again.
+const TAKEN_UNSTARTED: Duration = Duration::from_millis(200);
+const SECOND_LOOK: Duration = Duration::from_millis(50);
 /// How long a taken delivery may be in flight before it is stored.
 const TAKEN_IN_FLIGHT: Duration = Duration::from_secs(1);
 /// How long a lane with nothing to do stays, so that a steady trickle does not make and unmake it.
@@ -106,6 +108,8 @@ pub(super) struct Lane {
 
     /// Offered and not started, the oldest first.
     taken: VecDeque<Taken>,
+    /// When what is taken was first seen to linger.
+    lingers_since: Option<Instant>,
     unstored: Vec<Unstored>,
     /// Read from the queue and not started, in order; with the time at which each may start (0 = at once).
     ready: VecDeque<(Held, u64)>,
@@ -178,6 +182,7 @@ impl Lane {
             deleted: false,
             draining: dispatch.is_draining(beginning.registered.shard),
             taken: VecDeque::new(),
+            lingers_since: None,
             unstored: Vec::new(),
             ready: VecDeque::new(),
             flights: HashMap::new(),

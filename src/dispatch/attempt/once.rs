@@ -38,9 +38,11 @@ pub async fn attempt_once(
 ) -> Once {
     const NUMBER: u32 = 1;
     let started_ms = clock.unix_ms();
-    if let Some(attempted) = Attempted::forbidden(prepared, NUMBER, started_ms) {
-        let headers = Vec::new();
-        return Once { attempted, headers };
+    if prepared.forbidden.is_some() {
+        return Once {
+            attempted: Attempted::forbidden(prepared, NUMBER, started_ms),
+            headers: Vec::new(),
+        };
     }
     let request = prepared.request(event, webhook_id, NUMBER, started_ms);
     let headers = request.headers_as_sent();

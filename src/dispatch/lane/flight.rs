@@ -9,9 +9,11 @@ use prometheus::IntGauge;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
 
-use super::{Held, Home, Lane, TAKEN_IN_FLIGHT, TAKEN_UNSTARTED, Unstored, settle_source};
+use super::{
+    Held, Home, Lane, SECOND_LOOK, TAKEN_IN_FLIGHT, TAKEN_UNSTARTED, Unstored, settle_source,
+};
 use crate::delivery::{DeadReason, Tries};
-use crate::dispatch::attempt::{Attempted, Prepared, attempt};
+use crate::dispatch::attempt::{Attempt, Attempted, Prepared};
 use crate::outcome::{AttemptResult, Outcome};
 use crate::registry::Registered;
 use crate::retry::Next;
@@ -199,29 +201,17 @@ impl Lane {
             .as_ref()
             .map_or(held.attempts_before, |tries| tries.attempts);
         let dispatch = &self.dispatch;
-        let (http, clock, metrics) = (
-            self.http.clone(),
-            dispatch.clock.clone(),
-            dispatch.metrics.clone(),
-        );
-        let (prepared, event, webhook_id) = (
+        let made = Attempt::new(
             self.prepared.clone(),
             held.event.clone(),
             self.webhook_id.clone(),
+            attempts + 1,
+            now_ms,
         );
+        let (http, metrics) = (self.http.clone(), dispatch.metrics.clone());
         let in_flight = InFlight::new(&dispatch.metrics.in_flight);
         let flight = async move {
-            // Made in here: made outside, all of it would be copied, and have its room twice.
-            let made = attempt(
-                http,
-                clock,
-                metrics,
-                prepared,
-                event,
-                webhook_id,
-                attempts + 1,
-            );
-            let attempted = made.await;
+            let attempted = made.make(http, metrics).await;
             drop(permit);
             drop(in_flight);
             Landed { number, attempted }
@@ -249,11 +239,15 @@ impl Lane {
         let blocked = !self.may_send() && (self.paused || self.draining);
         let held_up =
             blocked || self.token_at.is_some() || self.holds(self.dispatch.clock.unix_ms());
+        let oldest = self.taken.front().map(|taken| taken.since);
+        self.lingers_since = oldest
+            .filter(|since| now >= *since + TAKEN_UNSTARTED)
+            .map(|_| self.lingers_since.unwrap_or(now));
         let lingers = self
-            .taken
-            .front()
-            .is_some_and(|taken| held_up || now >= taken.since + TAKEN_UNSTARTED);
-        if lingers && !self.deleted {
+            .lingers_since
+            .is_some_and(|since| now >= since + SECOND_LOOK);
+        if oldest.is_some() && (held_up || lingers) && !self.deleted {
+            self.lingers_since = None;
             let all = self.take_off(self.taken.len());
             self.store_waiting(all.into_iter().map(|held| (held, None)).collect());
         }

@@ -5,7 +5,8 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::{
-    Held, Home, LINGER, Lane, NAP, RECHECK, STORE_AGAIN, TAKEN_IN_FLIGHT, TAKEN_UNSTARTED,
+    Held, Home, LINGER, Lane, NAP, RECHECK, SECOND_LOOK, STORE_AGAIN, TAKEN_IN_FLIGHT,
+    TAKEN_UNSTARTED,
 };
 use crate::event::EntryId;
 use crate::metrics::Metrics;
@@ -32,7 +33,8 @@ impl Lane {
             && caught_up
             && !waiting
             && self.unstored.is_empty()
-            && (self.handle.is_open() || (self.taken.is_empty() && oldest <= TAKEN_UNSTARTED));
+            && (self.handle.is_open()
+                || (self.taken.is_empty() && oldest <= TAKEN_UNSTARTED + SECOND_LOOK));
         self.handle.set_open(open);
         let state = match (open, self.holds(now_ms)) {
             (true, _) => State::Open,
@@ -51,7 +53,11 @@ impl Lane {
         let mut until =
             |other: Instant| deadline = Some(deadline.map_or(other, |known| known.min(other)));
         if let Some(taken) = self.taken.front() {
-            until((taken.since + TAKEN_UNSTARTED).max(now + SOON));
+            let lingers = taken.since + TAKEN_UNSTARTED;
+            let stored = self
+                .lingers_since
+                .map_or(lingers, |since| since + SECOND_LOOK);
+            until(stored.max(now + SOON));
         }
         for unstored in &self.unstored {
             until(unstored.store_after.max(now + SOON));

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use pombo::webhook::Webhook;
+use pombo::webhook::{Webhook, WebhookSpec};
+use rustix::process::Signal;
 
 use crate::support::pombo::World;
 use crate::support::receiver::{Answer, Gate, Received, Receiver, Step};
@@ -173,4 +174,60 @@ async fn while_nothing_breaks_every_delivery_is_made_once_however_it_went_throug
         pombo.metric("pombo_deliveries_total", &delivered).await,
         EVENTS as f64
     );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_machine_that_stood_still_for_a_moment_makes_no_delivery_wait_in_its_queue() {
+    /// Longer than what is taken may linger, and far shorter than what is in flight may take.
+    const STANDSTILL: Duration = Duration::from_millis(400);
+    const ROUNDS: usize = 20;
+    let world = World::new().await;
+    let (first, second) = (Gate::new(), Gate::new());
+    let gates = [first.clone(), second.clone()];
+    let receiver = Receiver::scripted(move |request| {
+        let gate = usize::from(request.header("x-event-id").ends_with("second"));
+        Answer::new(200).after(&gates[gate]).into()
+    })
+    .await;
+    let one_at_a_time = |spec: &mut WebhookSpec| spec.max_in_flight = Some(1);
+    let webhook = world
+        .webhooks
+        .make("w", &receiver.url("/"), &["*"], one_at_a_time)
+        .await;
+    let pombo = world.config.spawn().await;
+    // A round in which this test itself is held up tells nothing: what lingers then is rightly stored.
+    for round in 0..ROUNDS {
+        first.close();
+        second.close();
+        world
+            .redis
+            .event(&format!("{round}-first"), "a.b", "{}")
+            .await;
+        receiver.wait_for(2 * round + 1).await;
+        world
+            .redis
+            .event(&format!("{round}-second"), "a.b", "{}")
+            .await;
+        pombo
+            .wait_for_metric("pombo_taken_deliveries", &[], |taken| taken == 2.0)
+            .await;
+        pombo.signal(Signal::STOP);
+        first.open();
+        tokio::time::sleep(STANDSTILL).await;
+        pombo.signal(Signal::CONT);
+        receiver.wait_for(2 * round + 2).await;
+        let queued = world.webhooks.queued(&webhook).await;
+        second.open();
+        world.redis.settled("events").await;
+        if queued == 0 {
+            return;
+        }
+        until(
+            "an empty queue",
+            async || world.webhooks.queued(&webhook).await,
+            |queued| *queued == 0,
+        )
+        .await;
+    }
+    panic!("each time, what was only taken was stored");
 }

@@ -61,6 +61,10 @@ impl Gate {
         self.0.send_replace(true);
     }
 
+    pub fn close(&self) {
+        self.0.send_replace(false);
+    }
+
     async fn pass(&self) {
         // The sender lives in `self`: the wait cannot fail.
         let _ = self.0.subscribe().wait_for(|open| *open).await;
