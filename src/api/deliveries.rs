@@ -23,7 +23,7 @@ use utoipa_axum::routes;
 pub use self::list::DeliveryPage;
 pub(super) use self::list::{ORDER_HEADER, TOTAL_HEADER};
 pub use self::lookup::{Lookups, MOST_SEARCHED, find};
-use self::paging::{Goal, Paging};
+use self::paging::{Goal, Next, Paging};
 pub use self::view::{Attempt, AttemptPhases, Delivery, DeliveryDetail, Status};
 use super::caller::Caller;
 use super::fields::Query;
@@ -136,7 +136,12 @@ pub(super) async fn walk(
     let shard = api.store.shard_of(&webhook.spec.id);
     let mut paging = Paging::new(shelves, goal);
     let mut turn = None;
-    while let Some((shelf, before)) = paging.next() {
+    while let Some(Next {
+        shelf,
+        before,
+        rows,
+    }) = paging.next()
+    {
         if turn.is_none() && paging.cost() > FREE {
             turn = Some(api.searches.turn(&webhook.spec.tenant).await?);
         }
@@ -145,10 +150,7 @@ pub(super) async fn walk(
             floor_ms: expired_before(&api.settings, shelf, now_ms),
             now_ms,
             most_entries: MOST_LOOKED_AT,
-            most_rows: match goal.count_all {
-                true => MOST_LOOKED_AT,
-                false => goal.wanted.clamp(1, MOST_LOOKED_AT),
-            },
+            most_rows: rows.min(MOST_LOOKED_AT),
         };
         let seen = api
             .store

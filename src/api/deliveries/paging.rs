@@ -40,6 +40,18 @@ struct Walk {
     /// All that is unseen came before this entry; `None` before the first look.
     bound: Option<EntryId>,
     ended: bool,
+    looks: u32,
+}
+
+/// A look at a shelf.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Next {
+    /// Which one.
+    pub shelf: Shelf,
+    /// Before which entry; `None` from the newest on.
+    pub before: Option<EntryId>,
+    /// How many rows are worth having: as many as are wanted, and each time twice as many, so that few looks see much.
+    pub rows: usize,
 }
 
 /// The walk over the shelves.
@@ -63,6 +75,7 @@ impl Paging {
                     shelf: *shelf,
                     bound: None,
                     ended: false,
+                    looks: 0,
                 })
                 .collect(),
             kept: BTreeMap::new(),
@@ -96,12 +109,25 @@ impl Paging {
         mattering.rev().max_by_key(newest)
     }
 
-    /// The shelf to look at next, and before which entry; `None` when enough was seen, or the budget is spent.
-    pub fn next(&self) -> Option<(Shelf, Option<EntryId>)> {
-        if self.cost >= self.goal.budget {
-            return None;
-        }
-        self.next_walk().map(|walk| (walk.shelf, walk.bound))
+    /// The next look; `None` when enough was seen, or the budget is spent.
+    pub fn next(&self) -> Option<Next> {
+        let left = self
+            .goal
+            .budget
+            .checked_sub(self.cost)
+            .filter(|left| *left > 0)?;
+        let rows = |walk: &Walk| match self.goal.count_all {
+            true => left,
+            false => self
+                .goal
+                .wanted
+                .saturating_mul(2_usize.saturating_pow(walk.looks)),
+        };
+        self.next_walk().map(|walk| Next {
+            shelf: walk.shelf,
+            before: walk.bound,
+            rows: rows(walk).clamp(1, left),
+        })
     }
 
     /// What a look at a shelf has found.
@@ -124,6 +150,7 @@ impl Paging {
         if let Some(walk) = self.walks.iter_mut().find(|walk| walk.shelf == shelf) {
             walk.bound = seen.last.or(walk.bound);
             walk.ended = seen.ended;
+            walk.looks += 1;
         }
     }
 
@@ -212,9 +239,13 @@ mod tests {
 
     fn walk(shelves: &[Vec<Row>], goal: Goal, count: usize) -> Paging {
         let mut paging = Paging::new(&Shelf::ALL, goal);
-        while let Some((shelf, before)) = paging.next() {
-            let index = Shelf::ALL.iter().position(|one| *one == shelf).unwrap();
-            paging.saw(shelf, look(&shelves[index], before, count));
+        while let Some(next) = paging.next() {
+            let index = Shelf::ALL
+                .iter()
+                .position(|one| *one == next.shelf)
+                .unwrap();
+            let seen = look(&shelves[index], next.before, count.min(next.rows));
+            paging.saw(next.shelf, seen);
         }
         paging
     }
@@ -258,11 +289,11 @@ mod tests {
             let goal = Goal { wanted: 1_000, count_all: true, since_ms, budget: usize::MAX };
             // Looks return what matches and go on from the last that was looked at.
             let mut paging = Paging::new(&Shelf::ALL, goal);
-            while let Some((shelf, before)) = paging.next() {
-                let index = Shelf::ALL.iter().position(|one| *one == shelf).unwrap();
-                let mut seen = look(&shelves[index], before, count);
+            while let Some(next) = paging.next() {
+                let index = Shelf::ALL.iter().position(|one| *one == next.shelf).unwrap();
+                let mut seen = look(&shelves[index], next.before, count);
                 seen.rows.retain(|row| row.entry_id.ms >= since_ms);
-                paging.saw(shelf, seen);
+                paging.saw(next.shelf, seen);
             }
             prop_assert!(paging.is_complete());
             let all = newest(&filtered);
@@ -294,6 +325,25 @@ mod tests {
         let paging = walk(&shelves, goal, 20);
         assert!(paging.cost() < 100, "{}", paging.cost());
         assert_eq!(paging.page(0, 1)[0].entry_id.ms, 10_999);
+    }
+
+    #[test]
+    fn few_looks_see_much_where_deliveries_take_long() {
+        let spec: Vec<(u8, u64, u64)> = (0..1_000).map(|n| (2, 1_000 + n, 900)).collect();
+        let shelves = shelves(&spec);
+        let goal = Goal {
+            wanted: 10,
+            count_all: false,
+            since_ms: 0,
+            budget: usize::MAX,
+        };
+        let mut paging = Paging::new(&[Shelf::History], goal);
+        let mut rows = Vec::new();
+        while let Some(next) = paging.next() {
+            rows.push(next.rows);
+            paging.saw(next.shelf, look(&shelves[2], next.before, next.rows));
+        }
+        assert_eq!(rows, [10, 20, 40, 80, 160, 320, 640]);
     }
 
     #[test]

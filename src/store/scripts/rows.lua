@@ -24,8 +24,15 @@ local function due_of(id)
   return due and tonumber(due) or nil
 end
 
--- An entry of a history has all of that and more in one JSON text.
+-- An entry of a history has all of that and more in one JSON text. Its beginning is read as Pombo writes it, which costs a
+-- fraction of reading all of it; where it is otherwise, or has escapes, the whole is read.
+local HEAD = '^{"v":%d+,"i":"([^"\\]*)","t":"([^"\\]*)","n":"[^"\\]*","o":"([^"\\]*)","e":"([^"\\]*)"'
 local function unpack_event(entry, text)
+  local id, kind, stream, arrived = string.match(text, HEAD)
+  if id then
+    entry.i, entry.t, entry.o, entry.e = id, kind, stream, arrived
+    return
+  end
   local ok, event = pcall(cjson.decode, text)
   if ok and type(event) == 'table' then
     for name in pairs(entry) do
@@ -49,10 +56,15 @@ local function wanted(entry, due)
     and (ARGV[10] == '' or (ARGV[10] == 'later') == later)
 end
 
+-- Where every entry is wanted no more are read than rows; else twice as many at each step as were looked at before.
+local wants_all = ARGV[6] == '' and ARGV[7] == '' and ARGV[10] == '' and not since and not till
 local most_step = tonumber(ARGV[12])
 local step = math.min(8, most_step)
 while looked < most and #rows < most_rows and bytes < MOST_BYTES do
   local count = math.min(step, most - looked)
+  if wants_all then
+    count = math.min(count, most_rows - #rows)
+  end
   local found = redis.call(command, KEYS[1], from, to, 'COUNT', count)
   local before = bytes
   for _, item in ipairs(found) do
@@ -80,6 +92,7 @@ while looked < most and #rows < most_rows and bytes < MOST_BYTES do
     break
   end
   from = '(' .. last
-  step = math.max(1, math.min(most_step, math.floor(STEP_BYTES * #found / math.max(bytes - before, 1))))
+  local fitting = math.floor(STEP_BYTES * #found / math.max(bytes - before, 1))
+  step = math.max(1, math.min(most_step, fitting, 2 * looked))
 end
 return { looked, bytes, last, ended, rows }
