@@ -4,6 +4,8 @@ use pombo::clock::Clock;
 use serde_json::{Value, json};
 
 use super::shelves::{Made, NOON, Place, events};
+use crate::support::receiver::Receiver;
+use crate::support::wait::until;
 
 const HOUR: u64 = 3_600_000;
 
@@ -215,6 +217,65 @@ async fn beyond_its_budget_a_listing_says_that_there_is_more() {
     assert_eq!(place.operator.get(&path).await.expect(200)["eventId"], "e1");
     let _: u64 = place.world.redis.run(&format!("UNLINK {key}")).await;
     assert_eq!(place.operator.get(&path).await.status, 404);
+}
+
+#[tokio::test]
+async fn where_many_deliveries_took_long_the_first_page_is_in_order_as_best_it_can_be() {
+    let place = Place::new().await;
+    let webhook = place.paused("w").await;
+    let key = place.history_key(&webhook);
+    // Each took a minute, and they ended within a second.
+    let script = r#"for n = 1, 1000 do
+        local ended = tonumber(ARGV[1]) + n
+        redis.call('XADD', KEYS[1], ended .. '-0', 'd', '{"v":2,"i":"e' .. n .. '","t":"a","n":"default",'
+          .. '"o":"events","e":"' .. (ended - 60000) .. '-0","a":1,"l":[]}')
+      end"#;
+    let first = Clock::system().unix_ms() - 30_000;
+    let mut command = redis::cmd("EVAL");
+    command.arg(script).arg(1).arg(&key).arg(first);
+    let _: Option<String> = place.world.redis.query(&command).await;
+    let path = "/v1/webhooks/w/deliveries?limit=3";
+    let answer = place.operator.get(path).await;
+    assert_eq!(answer.header("pombo-order"), "best-effort");
+    let page = answer.expect(200);
+    assert_eq!(page["total"], 1_000);
+    assert_eq!(events(&page), ["e1000", "e999", "e998"]);
+    let answer = place
+        .operator
+        .get("/v1/webhooks/w/deliveries?limit=100&page=10")
+        .await;
+    assert_eq!(answer.header("pombo-order"), "exact");
+    assert_eq!(events(&answer.expect(200))[99], "e1");
+}
+
+#[tokio::test]
+async fn a_delivered_event_with_quotes_in_its_id_is_listed_by_it() {
+    let place = Place::new().await;
+    let receiver = Receiver::start().await;
+    let webhook = place.world.webhooks.all("w", &receiver.url("/")).await;
+    for id in ["plain", r#"quo"ted\"#] {
+        let event = [("id", id), ("type", "a.b"), ("payload", "{}")];
+        until(
+            "the delivery of a new event",
+            async || {
+                place.world.redis.add("events", &event).await;
+                place.world.redis.settled("events").await;
+                receiver.received()
+            },
+            |received| {
+                let last = received.last();
+                last.is_some_and(|last| last.header("x-event-id") == id)
+            },
+        )
+        .await;
+    }
+    let count = receiver.received().len();
+    place.world.webhooks.wait_for_history(&webhook, count).await;
+    let page = place.operator.get("/v1/webhooks/w/deliveries").await;
+    let listed = events(&page.expect(200));
+    assert_eq!(listed.len(), count);
+    assert_eq!(listed[0], r#"quo"ted\"#);
+    assert_eq!(listed[count - 1], "plain");
 }
 
 #[tokio::test]
