@@ -35,7 +35,7 @@ const BUDGET: usize = 20_000;
 /// Of those of all statuses and events, for each delivery up to the page's end, and at least. They are nearly in order: more
 /// would be looked at only where deliveries take long and are many, which is when Redis should be spared.
 const BUDGET_EACH: usize = 4;
-const LEAST_BUDGET: usize = 200;
+const LEAST_BUDGET: usize = 50;
 /// How often a page is read again because deliveries moved on between the search and the reading.
 const MOST_READS: usize = 2;
 
@@ -126,7 +126,7 @@ pub struct DeliveryPage {
 ///
 /// `page` times `limit` goes up to 10,000. With `event`, `since` or `until` one request looks at about the newest 20,000
 /// deliveries, fewer if their payloads are large; what is older can be found by its id. Without them it looks at four times
-/// as many as there are up to the page's end, at least at 200, which is enough unless many deliveries took long. Beyond that
+/// as many as there are up to the page's end, at least at 50, which is enough unless many deliveries took long. Beyond that
 /// the page is the newest of what was found, and the header
 /// `pombo-order` says `best-effort` instead of `exact`; a `total` that had to be counted one by one, because of `event`,
 /// `since` or `until`, is what was found, and the header `pombo-total` says `at-least` instead of `exact`. A payload of more than 64 KiB is null here, and whole in the delivery itself.
