@@ -115,8 +115,9 @@ impl Line {
             let done = next - work.numbers.start;
             let due = match work.rate {
                 Some(rate) => ((elapsed.as_secs_f64() * rate as f64) as u64).min(count) - done,
-                None => (count - done).min(self.at_once),
+                None => count - done,
             };
+            let due = due.min(self.at_once);
             if due > 0 && self.commands.is_empty() && self.unanswered < UNANSWERED * self.at_once {
                 if let Some(rate) = work.rate {
                     let first_due = Duration::from_secs_f64(done as f64 / rate as f64);

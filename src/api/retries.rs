@@ -255,6 +255,7 @@ async fn count(
         count_all: true,
         since_ms: filter.since_ms.unwrap_or(0),
         budget: BUDGET,
+        enough: BUDGET,
     };
     let walked = walk(
         api,

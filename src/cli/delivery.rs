@@ -203,6 +203,16 @@ async fn list(
         .headers
         .get("pombo-total")
         .is_some_and(|total| total == "at-least");
+    let is_best_effort = page
+        .headers
+        .get("pombo-order")
+        .is_some_and(|order| order == "best-effort");
+    if is_best_effort {
+        writeln!(
+            errors,
+            "many deliveries took long: newer ones may be missing here"
+        )?;
+    }
     let (pages, total) = (count("totalPages"), count("total"));
     if pages > 1 {
         writeln!(

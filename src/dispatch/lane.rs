@@ -1,10 +1,10 @@
 //! A lane: the task that delivers to one webhook, from the moment there is work until there is none.
 //!
 //! It holds deliveries that were offered to it (taken: their home is still the source entry) and reads the others from
-//! its queue. What is taken may not linger: unstarted for [`TAKEN_UNSTARTED`] or in flight for [`TAKEN_IN_FLIGHT`] it
-//! is stored in the queue, so that a slow receiver never pins the platform's stream. While the queue has not been read
-//! to its end the lane is *behind* and takes no offers. With nothing to do for a moment it parks: when it has work next
-//! is written to Redis, and the task ends.
+//! its queue. What is taken may not linger: unstarted for [`TAKEN_UNSTARTED`] and [`SECOND_LOOK`], or in flight for
+//! [`TAKEN_IN_FLIGHT`], it is stored in the queue, so that a slow receiver never pins the platform's stream. While the queue
+//! has not been read to its end the lane is *behind* and takes no offers. With nothing to do for a moment it parks: when it
+//! has work next is written to Redis, and the task ends.
 
 mod flight;
 mod read;
@@ -108,7 +108,7 @@ pub(super) struct Lane {
 
     /// Offered and not started, the oldest first.
     taken: VecDeque<Taken>,
-    /// When what is taken was first seen to linger.
+    /// Since when there was something at each look that lingers, if there is.
     lingers_since: Option<Instant>,
     unstored: Vec<Unstored>,
     /// Read from the queue and not started, in order; with the time at which each may start (0 = at once).

@@ -160,7 +160,10 @@ pub(crate) fn read_history(entry: &RawEntry) -> Result<FinishedDelivery, StoreEr
     if entry.get("v").is_none() {
         return fields.packed(payload);
     }
-    fields.check_version()?;
+    let version = fields.text("v")?;
+    if version != STORED_VERSION {
+        return Err(fields.corrupt(unknown_version(version, &known_in_histories())));
+    }
     let log = serde_json::from_slice(fields.bytes("l")?)
         .map_err(|error| fields.corrupt(format!("its attempts cannot be read: {error}")))?;
     Ok(FinishedDelivery {
@@ -222,8 +225,7 @@ impl EntryFields<'_> {
         // First the version alone: of another one nothing else is known.
         let StoredVersion { v } = serde_json::from_slice(text).map_err(malformed)?;
         if v != HISTORY_VERSION {
-            let known = format!("{STORED_VERSION:?} and \"{HISTORY_VERSION}\"");
-            return Err(self.corrupt(unknown_version(&v.to_string(), &known)));
+            return Err(self.corrupt(unknown_version(&v.to_string(), &known_in_histories())));
         }
         let stored: StoredFinished = serde_json::from_slice(text).map_err(malformed)?;
         let entry_id: EntryId = stored
@@ -277,6 +279,10 @@ fn check_version(version: &str) -> Result<(), String> {
         return Ok(());
     }
     Err(unknown_version(version, &format!("{STORED_VERSION:?}")))
+}
+
+fn known_in_histories() -> String {
+    format!("{STORED_VERSION:?} and \"{HISTORY_VERSION}\"")
 }
 
 fn unknown_version(version: &str, known: &str) -> String {

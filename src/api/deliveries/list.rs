@@ -32,10 +32,10 @@ pub(in crate::api) const ORDER_HEADER: HeaderName = HeaderName::from_static("pom
 const MOST_PAGED: usize = 10_000;
 /// Entries that one listing looks at; large ones count for more.
 const BUDGET: usize = 20_000;
-/// Of those of all statuses and events, for each delivery up to the page's end, and at least. They are nearly in order: more
-/// would be looked at only where deliveries take long and are many, which is when Redis should be spared.
-const BUDGET_EACH: usize = 4;
-const LEAST_BUDGET: usize = 50;
+/// Of a listing that is filled, for each delivery up to the page's end, and at least. What it shows is nearly in order: more
+/// would change that only where deliveries take long and are many, which is when Redis should be spared.
+const ENOUGH_EACH: usize = 4;
+const LEAST_ENOUGH: usize = 100;
 /// How often a page is read again because deliveries moved on between the search and the reading.
 const MOST_READS: usize = 2;
 
@@ -124,12 +124,13 @@ pub struct DeliveryPage {
 /// are on the wire for the first time appear within a second. What is finished is kept for a time and up to a number (the
 /// settings `history` and `dead_letters`).
 ///
-/// `page` times `limit` goes up to 10,000. With `event`, `since` or `until` one request looks at about the newest 20,000
-/// deliveries, fewer if their payloads are large; what is older can be found by its id. Without them it looks at four times
-/// as many as there are up to the page's end, at least at 50, which is enough unless many deliveries took long. Beyond that
-/// the page is the newest of what was found, and the header
+/// `page` times `limit` goes up to 10,000. One request looks at about the newest 20,000 deliveries at most, fewer if their
+/// payloads are large, whatever `since` and `until` say; what is older can be found by its id. A page that is filled is looked
+/// for no further than four times as many deliveries as there are up to its end, or 100. Where that is not enough to know
+/// that none is newer, because many took long, the page is the newest of what was found, and the header
 /// `pombo-order` says `best-effort` instead of `exact`; a `total` that had to be counted one by one, because of `event`,
-/// `since` or `until`, is what was found, and the header `pombo-total` says `at-least` instead of `exact`. A payload of more than 64 KiB is null here, and whole in the delivery itself.
+/// `since` or `until`, is what was found, and the header `pombo-total` says `at-least` instead of `exact` where that was not
+/// all. A payload of more than 64 KiB is null here, and whole in the delivery itself.
 #[utoipa::path(
     get,
     path = "/webhooks/{webhookId}/deliveries",
@@ -173,10 +174,8 @@ async fn list(
         wanted: page * limit,
         count_all,
         since_ms: filter.since_ms.unwrap_or(0),
-        budget: match filter == RowFilter::default() {
-            true => (page * limit * BUDGET_EACH).clamp(LEAST_BUDGET, BUDGET),
-            false => BUDGET,
-        },
+        budget: BUDGET,
+        enough: (page * limit * ENOUGH_EACH).max(LEAST_ENOUGH),
     };
     let (shelves, _) = shelves_of(status);
     let mut read = 0;

@@ -32,6 +32,9 @@ pub struct Goal {
     pub since_ms: u64,
     /// What all looks together may cost.
     pub budget: usize,
+    /// What they may cost once every shelf was looked at and as many were found as are wanted: what is still unseen can
+    /// change the order then, and nothing else.
+    pub enough: usize,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -109,13 +112,19 @@ impl Paging {
         mattering.rev().max_by_key(newest)
     }
 
+    /// Whether every shelf was looked at, and nothing is missing of what is wanted.
+    fn is_filled(&self) -> bool {
+        let all_seen = self.walks.iter().all(|walk| walk.ended || walk.looks > 0);
+        all_seen && !self.goal.count_all && self.kept.len() >= self.goal.wanted
+    }
+
     /// The next look; `None` when enough was seen, or the budget is spent.
     pub fn next(&self) -> Option<Next> {
-        let left = self
-            .goal
-            .budget
-            .checked_sub(self.cost)
-            .filter(|left| *left > 0)?;
+        let bound = match self.is_filled() {
+            true => self.goal.enough.min(self.goal.budget),
+            false => self.goal.budget,
+        };
+        let left = bound.checked_sub(self.cost).filter(|left| *left > 0)?;
         let rows = |walk: &Walk| match self.goal.count_all {
             true => left,
             false => self
@@ -266,7 +275,7 @@ mod tests {
             spec in spec(), page in 1usize..8, limit in 1usize..12, count in 1usize..9, count_all in any::<bool>(),
         ) {
             let shelves = shelves(&spec);
-            let goal = Goal { wanted: page * limit, count_all, since_ms: 0, budget: usize::MAX };
+            let goal = Goal { wanted: page * limit, count_all, since_ms: 0, budget: usize::MAX, enough: usize::MAX };
             let paging = walk(&shelves, goal, count);
             prop_assert!(paging.is_complete());
             if count_all {
@@ -286,7 +295,7 @@ mod tests {
                 .iter()
                 .map(|shelf| shelf.iter().filter(|row| row.entry_id.ms >= since_ms).cloned().collect())
                 .collect();
-            let goal = Goal { wanted: 1_000, count_all: true, since_ms, budget: usize::MAX };
+            let goal = Goal { wanted: 1_000, count_all: true, since_ms, budget: usize::MAX, enough: usize::MAX };
             // Looks return what matches and go on from the last that was looked at.
             let mut paging = Paging::new(&Shelf::ALL, goal);
             while let Some(next) = paging.next() {
@@ -304,7 +313,7 @@ mod tests {
         #[test]
         fn the_budget_is_kept_and_its_end_is_told(spec in spec(), budget in 0usize..60) {
             let shelves = shelves(&spec);
-            let goal = Goal { wanted: 1_000, count_all: true, since_ms: 0, budget };
+            let goal = Goal { wanted: 1_000, count_all: true, since_ms: 0, budget, enough: usize::MAX };
             let paging = walk(&shelves, goal, 5);
             prop_assert!(paging.cost() < budget + 5);
             prop_assert!(paging.matched() <= spec.len() as u64);
@@ -321,6 +330,7 @@ mod tests {
             count_all: false,
             since_ms: 0,
             budget: usize::MAX,
+            enough: usize::MAX,
         };
         let paging = walk(&shelves, goal, 20);
         assert!(paging.cost() < 100, "{}", paging.cost());
@@ -336,6 +346,7 @@ mod tests {
             count_all: false,
             since_ms: 0,
             budget: usize::MAX,
+            enough: usize::MAX,
         };
         let mut paging = Paging::new(&[Shelf::History], goal);
         let mut rows = Vec::new();
@@ -344,6 +355,39 @@ mod tests {
             paging.saw(next.shelf, look(&shelves[2], next.before, next.rows));
         }
         assert_eq!(rows, [10, 20, 40, 80, 160, 320, 640]);
+    }
+
+    #[test]
+    fn a_page_is_filled_from_every_shelf_however_large_the_entries_are() {
+        let spec: Vec<(u8, u64, u64)> = (0..300).map(|n| (n as u8 % 3, 1_000 + n, 5_000)).collect();
+        let shelves = shelves(&spec);
+        for (page, enough) in [(1, 1), (1, 50), (4, 1), (4, 50)] {
+            let goal = Goal {
+                wanted: page * 10,
+                count_all: false,
+                since_ms: 0,
+                budget: usize::MAX,
+                enough,
+            };
+            let mut paging = Paging::new(&Shelf::ALL, goal);
+            while let Some(next) = paging.next() {
+                let index = Shelf::ALL
+                    .iter()
+                    .position(|one| *one == next.shelf)
+                    .unwrap();
+                // A look ends early where entries are large.
+                let mut seen = look(&shelves[index], next.before, next.rows.min(4));
+                seen.cost *= 65;
+                paging.saw(next.shelf, seen);
+            }
+            assert!(!paging.is_complete());
+            assert!(paging.walks.iter().all(|walk| walk.looks > 0));
+            assert_eq!(
+                paging.page((page - 1) * 10, 10).len(),
+                10,
+                "{page} {enough}"
+            );
+        }
     }
 
     #[test]
@@ -358,6 +402,7 @@ mod tests {
             count_all: false,
             since_ms: 0,
             budget: usize::MAX,
+            enough: usize::MAX,
         };
         let page = walk(&shelves, goal, 10).page(0, 10);
         assert_eq!(page.len(), 1);

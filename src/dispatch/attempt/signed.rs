@@ -7,6 +7,10 @@ use crate::dispatch::http_client::{HttpClient, Post};
 use crate::event::Event;
 use crate::metrics::Metrics;
 
+/// Requests with longer payloads than this are made when they are sent, one after the other: all of a lane's at a time would
+/// be much memory, and the first would wait for the last signature.
+const MADE_AHEAD: usize = 16 * 1024;
+
 /// An attempt that is ready to be sent.
 ///
 /// A lane makes all requests that it starts together before it sends the first: a receiver that is woken by that one finds
@@ -17,7 +21,7 @@ pub struct Attempt {
     webhook_id: Arc<str>,
     number: u32,
     started_ms: u64,
-    /// `None` where the URL may not be called.
+    /// `None` where the URL may not be called, or the payload is long.
     post: Option<Post>,
 }
 
@@ -30,8 +34,8 @@ impl Attempt {
         number: u32,
         started_ms: u64,
     ) -> Attempt {
-        let may_call = prepared.forbidden.is_none();
-        let post = may_call.then(|| prepared.request(&event, &webhook_id, number, started_ms));
+        let is_made = prepared.forbidden.is_none() && event.payload.len() <= MADE_AHEAD;
+        let post = is_made.then(|| prepared.request(&event, &webhook_id, number, started_ms));
         Attempt {
             prepared,
             event,
@@ -45,12 +49,13 @@ impl Attempt {
     /// Sends it, and judges what comes of it.
     pub async fn make(self, client: Arc<HttpClient>, metrics: Arc<Metrics>) -> Attempted {
         let (prepared, number, started_ms) = (&self.prepared, self.number, self.started_ms);
-        let Some(post) = self.post else {
+        if prepared.forbidden.is_some() {
             let forbidden = Attempted::forbidden(prepared, number, started_ms);
             metrics.attempt(forbidden.result.class(), forbidden.duration);
             return forbidden;
-        };
+        }
         let again = || prepared.request(&self.event, &self.webhook_id, number, started_ms);
+        let post = self.post.unwrap_or_else(again);
         let posted = client.post_or_again(post, again).await;
         metrics.attempt(posted.result.class(), posted.duration);
         if posted.resent {
