@@ -180,8 +180,8 @@ async fn while_nothing_breaks_every_delivery_is_made_once_however_it_went_throug
 async fn a_machine_that_stood_still_for_a_moment_makes_no_delivery_wait_in_its_queue() {
     /// Longer than what is taken may linger, and far shorter than what is in flight may take.
     const STANDSTILL: Duration = Duration::from_millis(400);
-    const MOMENT: Duration = Duration::from_millis(20);
-    const ROUNDS: usize = 20;
+    const MOMENT: Duration = Duration::from_millis(50);
+    const ROUNDS: usize = 8;
     let world = World::new().await;
     let (first, second) = (Gate::new(), Gate::new());
     let gates = [first.clone(), second.clone()];
@@ -196,7 +196,7 @@ async fn a_machine_that_stood_still_for_a_moment_makes_no_delivery_wait_in_its_q
         .make("w", &receiver.url("/"), &["*"], one_at_a_time)
         .await;
     let pombo = world.config.spawn().await;
-    // A round in which this test itself is held up tells nothing: what lingers then is rightly stored.
+    let mut stored = 0;
     for round in 0..ROUNDS {
         first.close();
         second.close();
@@ -225,9 +225,7 @@ async fn a_machine_that_stood_still_for_a_moment_makes_no_delivery_wait_in_its_q
         let queued = world.webhooks.queued(&webhook).await;
         second.open();
         world.redis.settled("events").await;
-        if queued == 0 {
-            return;
-        }
+        stored += usize::from(queued > 0);
         until(
             "an empty queue",
             async || world.webhooks.queued(&webhook).await,
@@ -235,5 +233,6 @@ async fn a_machine_that_stood_still_for_a_moment_makes_no_delivery_wait_in_its_q
         )
         .await;
     }
-    panic!("each time, what was only taken was stored");
+    // Where this test itself was held up, what lingered then was rightly stored.
+    assert!(stored <= ROUNDS / 2, "{stored} of {ROUNDS} times");
 }
