@@ -96,6 +96,10 @@ pub const KINDS: &[Kind] = &[
     ),
     told("late_ms", "ms that the adder was late at most"),
     told("connections", "connections made meanwhile"),
+    told(
+        "stolen_percent",
+        "% of the CPU that the machine's host gave to others",
+    ),
     told("duplicates", "delivered twice"),
     told("lost", "not delivered"),
     told(

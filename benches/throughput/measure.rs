@@ -10,6 +10,7 @@ use crate::figures::{Measured, Run};
 use crate::options::{HELP, Options, RawWork};
 use crate::progress::Progress;
 use crate::scenarios::{How, Pace, Scenario};
+use crate::usage::MachineSince;
 use crate::{accepted, list, report, special};
 
 pub async fn run(options: Options) -> ExitCode {
@@ -102,6 +103,7 @@ impl Turns {
         let bare_before = self.bare(progress, true).await;
         let base_before = self.base(progress, true).await;
         let scenario = &self.scenario;
+        let machine = MachineSince::now();
         let mut run = match scenario.how {
             How::Deliver => {
                 let delivered = deliver::deliver(scenario, self.pace, self.quick, progress).await;
@@ -111,6 +113,7 @@ impl Turns {
             How::Backlog => special::backlog(scenario, self.quick, progress).await,
             How::Restart => special::restart(scenario, self.quick, progress).await,
         };
+        run.insert("stolen_percent", machine.stolen_percent());
         // A first look has no time for what comes after.
         if !self.quick {
             self.base_before = self.base(progress, false).await;

@@ -58,6 +58,32 @@ impl Since {
     }
 }
 
+/// What the machine's CPUs had done when it was asked first.
+pub struct MachineSince([u64; 8]);
+
+impl MachineSince {
+    pub fn now() -> MachineSince {
+        let stat = std::fs::read_to_string("/proc/stat").unwrap_or_default();
+        let mut ticks = [0; 8];
+        // user, nice, system, idle, iowait, irq, softirq and steal of all of them; what follows is a part of these.
+        let fields = stat.lines().next().unwrap_or_default().split_whitespace();
+        for (ticks, field) in ticks.iter_mut().zip(fields.skip(1)) {
+            *ticks = field.parse().unwrap_or(0);
+        }
+        MachineSince(ticks)
+    }
+
+    /// How much of the time since then a virtual machine's host gave to others, in percent.
+    pub fn stolen_percent(&self) -> f64 {
+        let now = MachineSince::now().0;
+        let passed: Vec<u64> = (now.iter().zip(self.0))
+            .map(|(now, before)| now.saturating_sub(before))
+            .collect();
+        let all: u64 = passed.iter().sum();
+        passed[7] as f64 * 100.0 / all.max(1) as f64
+    }
+}
+
 /// The machine, in a line.
 pub fn machine() -> String {
     let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
