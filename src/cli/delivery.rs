@@ -210,7 +210,7 @@ async fn list(
     if is_best_effort {
         writeln!(
             errors,
-            "many deliveries took long: newer ones may be missing here"
+            "there was too much to look at: newer deliveries may be missing here"
         )?;
     }
     let (pages, total) = (count("totalPages"), count("total"));

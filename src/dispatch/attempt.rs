@@ -1,8 +1,8 @@
 //! One attempt, from top to bottom: the request of a delivery is made, signed, sent, and its answer judged.
 
 mod once;
+mod ready;
 mod shown;
-mod signed;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,8 +22,8 @@ use crate::target::TargetRules;
 use crate::webhook::{BodyMode, PREVIOUS, Webhook, is_reserved_header};
 
 pub use once::{Once, attempt_once};
+pub use ready::Attempt;
 pub use shown::shown_headers;
-pub use signed::Attempt;
 
 /// What of a webhook's requests never changes, made once for all its attempts.
 pub struct Prepared {

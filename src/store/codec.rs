@@ -1,9 +1,10 @@
 //! The stored forms: how deliveries, tries, dead letters, finished deliveries and rejected entries are written to Redis and
 //! read back.
 //!
-//! Every form carries its version in the field `v`; an entry of a history, which is one text, as a part of that. The readers of deliveries, also of those among the dead letters and in a
-//! history, and of tries refuse a version that they do not know, so that an older daemon never misreads what a newer one wrote. One-letter
-//! names: they stand in every entry of every queue.
+//! Every form carries its version in the field `v`; an entry of a history, which is one text, as a part of that. The readers
+//! of deliveries, also of those among the dead letters and in a history, and of tries refuse a version that they do not
+//! know, so that an older daemon never misreads what a newer one wrote. One-letter names: they stand in every entry of every
+//! queue.
 
 use std::borrow::Cow;
 use std::str::FromStr;
@@ -23,8 +24,9 @@ mod tests;
 
 /// The version of the stored forms that this daemon writes, but for entries of histories.
 pub const STORED_VERSION: &str = "1";
-/// The version of the entries of histories: in the first one each part of the event was a field, as in a queue.
-const HISTORY_VERSION: u8 = 2;
+/// The version of the entries of histories: in the first one each part of the event was a field, as in a queue. The second
+/// one, which had the attempts in a field of their own, was in no release and is not read.
+const HISTORY_VERSION: u8 = 3;
 /// What stands in place of the content type of nearly every event.
 const JSON_TYPE: &str = "application/json";
 

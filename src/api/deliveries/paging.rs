@@ -246,13 +246,25 @@ mod tests {
         }
     }
 
+    fn index_of(shelf: Shelf) -> usize {
+        Shelf::ALL.iter().position(|one| *one == shelf).unwrap()
+    }
+
+    /// The newest `wanted`, whatever they cost.
+    fn newest_of(wanted: usize) -> Goal {
+        Goal {
+            wanted,
+            count_all: false,
+            since_ms: 0,
+            budget: usize::MAX,
+            enough: usize::MAX,
+        }
+    }
+
     fn walk(shelves: &[Vec<Row>], goal: Goal, count: usize) -> Paging {
         let mut paging = Paging::new(&Shelf::ALL, goal);
         while let Some(next) = paging.next() {
-            let index = Shelf::ALL
-                .iter()
-                .position(|one| *one == next.shelf)
-                .unwrap();
+            let index = index_of(next.shelf);
             let seen = look(&shelves[index], next.before, count.min(next.rows));
             paging.saw(next.shelf, seen);
         }
@@ -275,7 +287,7 @@ mod tests {
             spec in spec(), page in 1usize..8, limit in 1usize..12, count in 1usize..9, count_all in any::<bool>(),
         ) {
             let shelves = shelves(&spec);
-            let goal = Goal { wanted: page * limit, count_all, since_ms: 0, budget: usize::MAX, enough: usize::MAX };
+            let goal = Goal { count_all, ..newest_of(page * limit) };
             let paging = walk(&shelves, goal, count);
             prop_assert!(paging.is_complete());
             if count_all {
@@ -295,11 +307,11 @@ mod tests {
                 .iter()
                 .map(|shelf| shelf.iter().filter(|row| row.entry_id.ms >= since_ms).cloned().collect())
                 .collect();
-            let goal = Goal { wanted: 1_000, count_all: true, since_ms, budget: usize::MAX, enough: usize::MAX };
+            let goal = Goal { count_all: true, since_ms, ..newest_of(1_000) };
             // Looks return what matches and go on from the last that was looked at.
             let mut paging = Paging::new(&Shelf::ALL, goal);
             while let Some(next) = paging.next() {
-                let index = Shelf::ALL.iter().position(|one| *one == next.shelf).unwrap();
+                let index = index_of(next.shelf);
                 let mut seen = look(&shelves[index], next.before, count);
                 seen.rows.retain(|row| row.entry_id.ms >= since_ms);
                 paging.saw(next.shelf, seen);
@@ -313,7 +325,7 @@ mod tests {
         #[test]
         fn the_budget_is_kept_and_its_end_is_told(spec in spec(), budget in 0usize..60) {
             let shelves = shelves(&spec);
-            let goal = Goal { wanted: 1_000, count_all: true, since_ms: 0, budget, enough: usize::MAX };
+            let goal = Goal { count_all: true, budget, ..newest_of(1_000) };
             let paging = walk(&shelves, goal, 5);
             prop_assert!(paging.cost() < budget + 5);
             prop_assert!(paging.matched() <= spec.len() as u64);
@@ -325,13 +337,7 @@ mod tests {
     fn the_first_page_of_a_large_shelf_is_not_paid_for_with_all_of_it() {
         let spec: Vec<(u8, u64, u64)> = (0..10_000).map(|n| (2, 1_000 + n, 3)).collect();
         let shelves = shelves(&spec);
-        let goal = Goal {
-            wanted: 20,
-            count_all: false,
-            since_ms: 0,
-            budget: usize::MAX,
-            enough: usize::MAX,
-        };
+        let goal = newest_of(20);
         let paging = walk(&shelves, goal, 20);
         assert!(paging.cost() < 100, "{}", paging.cost());
         assert_eq!(paging.page(0, 1)[0].entry_id.ms, 10_999);
@@ -341,13 +347,7 @@ mod tests {
     fn few_looks_see_much_where_deliveries_take_long() {
         let spec: Vec<(u8, u64, u64)> = (0..1_000).map(|n| (2, 1_000 + n, 900)).collect();
         let shelves = shelves(&spec);
-        let goal = Goal {
-            wanted: 10,
-            count_all: false,
-            since_ms: 0,
-            budget: usize::MAX,
-            enough: usize::MAX,
-        };
+        let goal = newest_of(10);
         let mut paging = Paging::new(&[Shelf::History], goal);
         let mut rows = Vec::new();
         while let Some(next) = paging.next() {
@@ -363,18 +363,12 @@ mod tests {
         let shelves = shelves(&spec);
         for (page, enough) in [(1, 1), (1, 50), (4, 1), (4, 50)] {
             let goal = Goal {
-                wanted: page * 10,
-                count_all: false,
-                since_ms: 0,
-                budget: usize::MAX,
                 enough,
+                ..newest_of(page * 10)
             };
             let mut paging = Paging::new(&Shelf::ALL, goal);
             while let Some(next) = paging.next() {
-                let index = Shelf::ALL
-                    .iter()
-                    .position(|one| *one == next.shelf)
-                    .unwrap();
+                let index = index_of(next.shelf);
                 // A look ends early where entries are large.
                 let mut seen = look(&shelves[index], next.before, next.rows.min(4));
                 seen.cost *= 65;
@@ -397,13 +391,7 @@ mod tests {
             vec![row(Shelf::Dead, 20, 0, (5, 0))],
             Vec::new(),
         ];
-        let goal = Goal {
-            wanted: 10,
-            count_all: false,
-            since_ms: 0,
-            budget: usize::MAX,
-            enough: usize::MAX,
-        };
+        let goal = newest_of(10);
         let page = walk(&shelves, goal, 10).page(0, 10);
         assert_eq!(page.len(), 1);
         assert_eq!(page[0].place.shelf, Shelf::Dead);

@@ -201,7 +201,7 @@ impl Lane {
             .as_ref()
             .map_or(held.attempts_before, |tries| tries.attempts);
         let dispatch = &self.dispatch;
-        let made = Attempt::new(
+        let attempt = Attempt::new(
             self.prepared.clone(),
             held.event.clone(),
             self.webhook_id.clone(),
@@ -211,7 +211,7 @@ impl Lane {
         let (http, metrics) = (self.http.clone(), dispatch.metrics.clone());
         let in_flight = InFlight::new(&dispatch.metrics.in_flight);
         let flight = async move {
-            let attempted = made.make(http, metrics).await;
+            let attempted = attempt.send(http, metrics).await;
             drop(permit);
             drop(in_flight);
             Landed { number, attempted }

@@ -141,10 +141,10 @@ fn a_finished_delivery_reads_back_with_its_attempts_and_its_payload_if_that_was_
     }
     let mut wrong = history_fields(&event, true);
     for (text, words) in [
-        ("{\"v\":9}", "reads \"1\" and \"2\": upgrade"),
+        ("{\"v\":9}", "reads \"1\" and \"3\": upgrade"),
         ("", "it cannot be read"),
         ("[]", "it cannot be read"),
-        ("{\"v\":2,\"i\":\"e1\"}", "it cannot be read"),
+        ("{\"v\":3,\"i\":\"e1\"}", "it cannot be read"),
     ] {
         wrong[0].1 = Bytes::from_static(text.as_bytes());
         let error = read_history(&entry(wrong.clone())).unwrap_err().to_string();
@@ -196,7 +196,7 @@ fn the_stored_bytes_of_today_are_pinned() {
     );
     assert_eq!(
         flat(history_fields(&event, true)),
-        "d={\"v\":2,\"i\":\"e1\",\"t\":\"crm.lead.created\",\"n\":\"t1\",\"o\":\"events\",\"e\":\"1700000000456-7\",\"a\":2,\
+        "d={\"v\":3,\"i\":\"e1\",\"t\":\"crm.lead.created\",\"n\":\"t1\",\"o\":\"events\",\"e\":\"1700000000456-7\",\"a\":2,\
          \"m\":1700000000123,\"l\":[{\"n\":1,\"t\":1700000000501,\"s\":200,\"d\":1234},{\"n\":2,\"t\":1700000000502,\"s\":200,\"d\":1234}]} p={}"
     );
 }
@@ -219,7 +219,7 @@ fn the_stored_bytes_of_today_read_back_with_what_the_next_version_may_add() {
     assert_eq!(read_tries(more.as_bytes()).unwrap(), tries);
 
     let event = event(b"{}".to_vec(), "e1".into());
-    let packed = r#"{"v":2,"i":"e1","t":"crm.lead.created","n":"t1","new":[1],"o":"events","e":"1700000000456-7","a":2,"l":[]}"#;
+    let packed = r#"{"v":3,"i":"e1","t":"crm.lead.created","n":"t1","new":[1],"o":"events","e":"1700000000456-7","a":2,"l":[]}"#;
     let mut finished = history_fields(&event, true);
     finished[0].1 = Bytes::from_static(packed.as_bytes());
     for mut fields in [queue_fields(&event, 3), finished] {

@@ -70,7 +70,7 @@ impl Made {
     /// The same as the entry of a history has it, after two attempts.
     fn packed(&self) -> String {
         let mut packed = json!({
-            "v": 2, "i": self.event_id, "t": self.event_type, "n": "default", "o": "events",
+            "v": 3, "i": self.event_id, "t": self.event_type, "n": "default", "o": "events",
             "e": format!("{}-0", self.arrived_ms), "a": 2, "l": log(2, 200),
         });
         if !self.is_json {

@@ -180,7 +180,6 @@ async fn while_nothing_breaks_every_delivery_is_made_once_however_it_went_throug
 async fn a_machine_that_stood_still_for_a_moment_makes_no_delivery_wait_in_its_queue() {
     /// Longer than what is taken may linger, and far shorter than what is in flight may take.
     const STANDSTILL: Duration = Duration::from_millis(400);
-    const MOMENT: Duration = Duration::from_millis(50);
     const ROUNDS: usize = 8;
     let world = World::new().await;
     let (first, second) = (Gate::new(), Gate::new());
@@ -209,16 +208,16 @@ async fn a_machine_that_stood_still_for_a_moment_makes_no_delivery_wait_in_its_q
             .redis
             .event(&format!("{round}-second"), "a.b", "{}")
             .await;
-        until(
-            "the second event read",
-            async || world.redis.group("events").await,
-            |group| group.as_ref().is_some_and(|group| group.pending == 2),
-        )
-        .await;
-        // What was read is taken by now, and far from lingering.
-        tokio::time::sleep(MOMENT).await;
+        // Counted as soon as it is handed out, and far from lingering then.
+        let handed_out = 2.0 * (round + 1) as f64;
+        pombo
+            .wait_for_metric("pombo_fanout_deliveries_total", &[], |count| {
+                count == handed_out
+            })
+            .await;
         pombo.signal(Signal::STOP);
         first.open();
+        // Nothing is waited for: this is the standstill itself.
         tokio::time::sleep(STANDSTILL).await;
         pombo.signal(Signal::CONT);
         receiver.wait_for(2 * round + 2).await;

@@ -1,4 +1,4 @@
-//! An attempt of a lane, from its request, made and signed, to what came of it.
+//! An attempt of a lane: first made ready, then sent.
 
 use std::sync::Arc;
 
@@ -47,7 +47,7 @@ impl Attempt {
     }
 
     /// Sends it, and judges what comes of it.
-    pub async fn make(self, client: Arc<HttpClient>, metrics: Arc<Metrics>) -> Attempted {
+    pub async fn send(self, client: Arc<HttpClient>, metrics: Arc<Metrics>) -> Attempted {
         let (prepared, number, started_ms) = (&self.prepared, self.number, self.started_ms);
         if prepared.forbidden.is_some() {
             let forbidden = Attempted::forbidden(prepared, number, started_ms);
