@@ -48,10 +48,11 @@ fn normal(text: &str, known: &[(String, &str)]) -> String {
     let text = known.iter().fold(text.to_owned(), |text, (value, name)| {
         text.replace(value, name)
     });
+    // Digests first: one may have as many digits in a row as a time.
+    let text = masked(&text, |character| character.is_ascii_hexdigit(), 40, "HEX");
     let text = masked(&text, |character| character.is_ascii_digit(), 13, "T");
     // Entries of the same millisecond are numbered.
     let text = text.replace("T-1", "T-0");
-    let text = masked(&text, |character| character.is_ascii_hexdigit(), 40, "HEX");
     let start = text.find("\"g\":[").or_else(|| text.find("\"l\":["));
     match start {
         Some(at) => format!("{}{}", &text[..at], without_durations(&text[at..])),

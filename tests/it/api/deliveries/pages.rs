@@ -180,3 +180,24 @@ async fn a_delivered_event_with_quotes_in_its_id_is_listed_by_it() {
     assert_eq!(listed[0], r#"quo"ted\"#);
     assert_eq!(listed[listed.len() - 1], "plain");
 }
+
+#[tokio::test]
+async fn a_page_has_all_that_is_counted_while_deliveries_come() {
+    let place = Place::new().await;
+    let webhook = place.paused("w").await;
+    let come = async {
+        for n in 0..90 {
+            place.finished(&webhook, &Made::new(n), true).await;
+        }
+    };
+    let list = async {
+        let mut total = 0;
+        while total < 90 {
+            let path = "/v1/webhooks/w/deliveries?limit=100";
+            let page = place.operator.get(path).await.expect(200);
+            total = page["total"].as_u64().unwrap();
+            assert_eq!(events(&page).len() as u64, total);
+        }
+    };
+    tokio::join!(come, list);
+}
