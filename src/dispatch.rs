@@ -9,6 +9,7 @@ pub(crate) mod budget;
 mod hand_over;
 pub(crate) mod handle;
 pub mod http_client;
+mod idle;
 mod lane;
 pub mod limiter;
 mod notify;
@@ -115,7 +116,7 @@ impl Dispatch {
         let delivery = &parts.settings.delivery;
         Arc::new(Dispatch {
             slots: Arc::new(Semaphore::new(delivery.max_in_flight_total)),
-            budget: TakenBudget::new(delivery.max_taken, delivery.max_taken_bytes),
+            budget: TakenBudget::new(delivery, parts.threads.idle()),
             lanes: (0..parts.store.shards())
                 .map(|_| Mutex::default())
                 .collect(),

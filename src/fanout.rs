@@ -131,6 +131,7 @@ impl Fanout {
                 // as safe in its stream as it would be in a queue, and cheaper.
                 let _ = tokio::time::timeout(ROOM_WITHIN, budget.room()).await;
             }
+            budget.calm().await;
             let offered = self.dispatch.offer(&to, &event, share.another());
             if let Err(refused) = offered {
                 self.queue(to, event.clone(), refused).await;

@@ -5,6 +5,10 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use tokio::sync::Notify;
+use tokio::time::timeout;
+
+use super::idle::Idle;
+use crate::settings::DeliverySettings;
 
 /// Unstarted taken deliveries of all lanes together. Beyond it the reader of a source waits: what is still in the
 /// platform's stream is safe there, and cheaper than in a queue. Small enough that a lane that keeps up starts what it
@@ -17,17 +21,28 @@ const ROOM_PART: usize = 2;
 /// How long it is worth to wait for much room: others may take what becomes free before there is, and then any must do.
 pub const ROOM_WITHIN: Duration = Duration::from_millis(250);
 
+/// Taken deliveries, those in flight included, beyond which the reader lets lanes finish first while they have no time for
+/// more: this, or a part of all that may be in flight, which a flood must never come to. With a fourth of it a flood is
+/// slower; with all 4,096 of the default each delivery costs half as much again (`scripts/bench hundred` tells).
+const CROWD: usize = 1_024;
+const CROWD_PART: usize = 4;
+/// How long the reader waits for lanes to have time, before it goes on with a few. It is rarely as long: without anything
+/// new a thread finishes what it has.
+const CALM_WITHIN: Duration = Duration::from_millis(50);
+
 /// Bounds number and bytes of taken deliveries.
 #[derive(Debug)]
 pub struct TakenBudget {
     most: usize,
     most_bytes: usize,
+    crowd: usize,
     count: AtomicUsize,
     unstarted: AtomicUsize,
     bytes: AtomicUsize,
     /// Whether anybody waits for room, so that most need not look who does.
     is_awaited: AtomicBool,
     freed: Notify,
+    idle: Arc<Idle>,
 }
 
 /// One taken delivery's part of the budget; given back when dropped.
@@ -39,16 +54,18 @@ pub struct TakenPermit {
 }
 
 impl TakenBudget {
-    /// A budget of `most` deliveries and `most_bytes` bytes of payload.
-    pub fn new(most: usize, most_bytes: usize) -> Arc<TakenBudget> {
+    /// A budget of what `delivery` allows, for the threads of lanes that tell when they are `idle`.
+    pub(super) fn new(delivery: &DeliverySettings, idle: Arc<Idle>) -> Arc<TakenBudget> {
         Arc::new(TakenBudget {
-            most,
-            most_bytes,
+            most: delivery.max_taken,
+            most_bytes: delivery.max_taken_bytes,
+            crowd: CROWD.min(delivery.max_in_flight_total / CROWD_PART),
             count: AtomicUsize::new(0),
             unstarted: AtomicUsize::new(0),
             bytes: AtomicUsize::new(0),
             is_awaited: AtomicBool::new(false),
             freed: Notify::new(),
+            idle,
         })
     }
 
@@ -61,6 +78,7 @@ impl TakenBudget {
         self.count.fetch_add(1, Ordering::AcqRel);
         self.unstarted.fetch_add(1, Ordering::AcqRel);
         self.bytes.fetch_add(bytes, Ordering::AcqRel);
+        self.idle.took();
         Some(TakenPermit {
             budget: self.clone(),
             bytes,
@@ -79,6 +97,30 @@ impl TakenBudget {
     fn has_room(&self) -> bool {
         let unstarted = self.unstarted.load(Ordering::SeqCst);
         unstarted <= MOST_UNSTARTED.min(self.most) / ROOM_PART && !self.is_full()
+    }
+
+    /// Whether much is taken that the lanes have no time for.
+    fn is_crowded(&self) -> bool {
+        self.idle.is_overdue() && self.count() >= self.crowd
+    }
+
+    /// Returns at once, or, if more is taken than the lanes have time for, in a moment.
+    pub async fn calm(&self) {
+        if !self.is_crowded() {
+            return;
+        }
+        if timeout(CALM_WITHIN, self.calmed()).await.is_err() {
+            self.idle.came();
+        }
+    }
+
+    async fn calmed(&self) {
+        let is_calm = || !self.idle.is_overdue() || self.has_thinned();
+        self.idle.until(is_calm).await;
+    }
+
+    fn has_thinned(&self) -> bool {
+        self.count.load(Ordering::SeqCst) <= self.crowd / ROOM_PART
     }
 
     /// How many deliveries are taken.
@@ -131,16 +173,79 @@ impl Drop for TakenPermit {
             budget.count.fetch_sub(1, Ordering::SeqCst);
             budget.bytes.fetch_sub(self.bytes, Ordering::SeqCst);
         });
+        if budget.has_thinned() {
+            budget.idle.tell();
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use futures_util::FutureExt as _;
+
     use super::*;
+    use crate::settings::Settings;
+
+    fn budget(most: usize, most_bytes: usize, idle: &Arc<Idle>) -> Arc<TakenBudget> {
+        let delivery = DeliverySettings {
+            max_taken: most,
+            max_taken_bytes: most_bytes,
+            ..Settings::defaults_for_tests().delivery
+        };
+        TakenBudget::new(&delivery, idle.clone())
+    }
+
+    #[tokio::test]
+    async fn beyond_a_number_the_reader_waits_until_the_lanes_have_time() {
+        let idle = Arc::new(Idle::new(true));
+        let budget = budget(usize::MAX, usize::MAX, &idle);
+        let start = |mut permit: TakenPermit| {
+            permit.start();
+            permit
+        };
+        let mut taken: Vec<TakenPermit> = Vec::new();
+        while taken.len() < CROWD {
+            assert!(budget.calm().now_or_never().is_some());
+            taken.extend(budget.take(1).map(start));
+        }
+        // A thread has time.
+        let mut calm = Box::pin(budget.calmed());
+        assert!(calm.as_mut().now_or_never().is_none());
+        idle.came();
+        assert!(calm.now_or_never().is_some());
+        assert!(budget.calm().now_or_never().is_some());
+        // Half of it is done.
+        taken.extend((0..CROWD).filter_map(|_| budget.take(1).map(start)));
+        let mut calm = Box::pin(budget.calmed());
+        while taken.len() > CROWD / ROOM_PART {
+            assert!(calm.as_mut().now_or_never().is_none());
+            taken.pop();
+        }
+        assert!(calm.now_or_never().is_some());
+        // Neither: it goes on with a few after a while.
+        taken.extend((0..CROWD).filter_map(|_| budget.take(1).map(start)));
+        let asked = tokio::time::Instant::now();
+        budget.calm().await;
+        assert!(asked.elapsed() >= CALM_WITHIN);
+        assert!(budget.calm().now_or_never().is_some());
+    }
+
+    #[test]
+    fn without_threads_that_tell_when_they_have_time_nobody_waits_for_that() {
+        let budget = budget(usize::MAX, usize::MAX, &Arc::new(Idle::new(false)));
+        let start = |mut permit: TakenPermit| {
+            permit.start();
+            permit
+        };
+        let taken: Vec<TakenPermit> = (0..2 * CROWD)
+            .filter_map(|_| budget.take(1).map(start))
+            .collect();
+        assert!(taken.len() > CROWD && budget.calm().now_or_never().is_some());
+    }
 
     #[test]
     fn either_bound_refuses_and_a_dropped_permit_makes_room() {
-        let budget = TakenBudget::new(2, 100);
+        let budget = budget(2, 100, &Arc::new(Idle::new(true)));
         let first = budget.take(60);
         let second = budget.take(60);
         assert!(first.is_some() && second.is_some());
@@ -152,7 +257,7 @@ mod tests {
 
     #[tokio::test]
     async fn whoever_waits_for_room_is_woken_when_there_is_some() {
-        let budget = TakenBudget::new(1, 100);
+        let budget = budget(1, 100, &Arc::new(Idle::new(true)));
         let permit = budget.take(1);
         let waiter = tokio::spawn({
             let budget = budget.clone();
@@ -165,9 +270,7 @@ mod tests {
 
     #[test]
     fn whoever_waits_for_room_is_woken_for_much_of_it_and_not_for_each_single_one() {
-        use futures_util::FutureExt as _;
-
-        let budget = TakenBudget::new(usize::MAX, usize::MAX);
+        let budget = budget(usize::MAX, usize::MAX, &Arc::new(Idle::new(true)));
         let mut taken: Vec<TakenPermit> = std::iter::from_fn(|| budget.take(1)).collect();
         assert_eq!(taken.len(), MOST_UNSTARTED);
         let mut room = Box::pin(budget.room());
@@ -182,7 +285,7 @@ mod tests {
 
     #[test]
     fn room_that_is_made_while_the_last_is_taken_is_not_overlooked() {
-        let budget = TakenBudget::new(2, usize::MAX);
+        let budget = budget(2, usize::MAX, &Arc::new(Idle::new(true)));
         let (give, given) = std::sync::mpsc::channel::<TakenPermit>();
         let dropper = std::thread::spawn(move || given.into_iter().for_each(drop));
         let runtime = tokio::runtime::Builder::new_current_thread()

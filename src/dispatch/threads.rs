@@ -12,6 +12,7 @@ use tokio::runtime::Handle;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::http_client::HttpClient;
+use super::idle::Idle;
 
 /// Lanes that run between two looks for answers and timers: one of them may have much to do.
 const TASKS_BETWEEN_LOOKS: u32 = 16;
@@ -43,6 +44,7 @@ impl ThreadCounts {
 /// See the module's own words. They end with it.
 pub struct LaneThreads {
     threads: Vec<LaneThread>,
+    idle: Arc<Idle>,
     _stop: DropGuard,
 }
 
@@ -68,10 +70,11 @@ impl LaneThreads {
     /// Outside of a runtime.
     pub fn start(count: usize, http: &Arc<HttpClient>) -> std::io::Result<LaneThreads> {
         let stop = CancellationToken::new().drop_guard();
+        let idle = Arc::new(Idle::new(count > 0));
         let mut threads = Vec::new();
         for number in 0..count {
             threads.push(LaneThread {
-                runtime: start(number, stop.token().clone())?,
+                runtime: start(number, stop.token().clone(), idle.clone())?,
                 http: Arc::new(http.apart()),
             });
         }
@@ -83,8 +86,14 @@ impl LaneThreads {
         }
         Ok(LaneThreads {
             threads,
+            idle,
             _stop: stop,
         })
+    }
+
+    /// Whether they have time for more.
+    pub(super) fn idle(&self) -> Arc<Idle> {
+        self.idle.clone()
     }
 
     /// The thread of the lane of `uid`: always the same, so that it finds its connections again.
@@ -96,12 +105,13 @@ impl LaneThreads {
     }
 }
 
-/// Starts a thread whose runtime runs until `stop`. The runtime is made and dropped there: it must not be where others are.
-fn start(number: usize, stop: CancellationToken) -> std::io::Result<Handle> {
+/// Starts a thread whose runtime runs until `stop`, and tells when it is `idle`. The runtime is made and dropped there: it must not be where others are.
+fn start(number: usize, stop: CancellationToken, idle: Arc<Idle>) -> std::io::Result<Handle> {
     let (tell, told) = std::sync::mpsc::channel();
     let run = move || {
         let made = tokio::runtime::Builder::new_current_thread()
             .event_interval(TASKS_BETWEEN_LOOKS)
+            .on_thread_park(move || idle.came())
             .enable_all()
             .build();
         match made {

@@ -1,0 +1,76 @@
+//! Whether the threads of lanes have time for more.
+//!
+//! What is taken is started as soon as it may be, and answers wait until the thread has time for them. Where a flood leaves
+//! it none, ever more would be in flight, each dearer than the one before, because its connection and its request have long
+//! left the processor's caches when its answer is looked at; until all that may be in flight is, and the rest goes the
+//! dearer way through the queues. So beyond a number the reader of a source lets the threads finish first. Slow receivers
+//! are no such flood: while they think, the threads have time.
+
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use tokio::sync::Notify;
+
+/// Deliveries that may be taken between two moments in which a thread has nothing left to do: so few are started within
+/// a millisecond or two.
+const AT_A_TIME: usize = 64;
+
+/// See the module's own words.
+#[derive(Debug)]
+pub(super) struct Idle {
+    /// Whether there are threads that tell when they have nothing left to do.
+    is_told: bool,
+    /// Taken since one last had nothing left to do.
+    taken: AtomicUsize,
+    is_awaited: AtomicBool,
+    changed: Notify,
+}
+
+impl Idle {
+    /// Where threads tell when they have nothing left to do, or, if it is not `told`, nobody does.
+    pub fn new(is_told: bool) -> Idle {
+        Idle {
+            is_told,
+            taken: AtomicUsize::new(0),
+            is_awaited: AtomicBool::new(false),
+            changed: Notify::new(),
+        }
+    }
+
+    /// A thread has nothing left to do; or there is to be no more waiting for that.
+    pub fn came(&self) {
+        self.taken.store(0, Ordering::SeqCst);
+        self.tell();
+    }
+
+    /// A delivery was taken.
+    pub fn took(&self) {
+        self.taken.fetch_add(1, Ordering::SeqCst);
+    }
+
+    /// Whether much was taken since a thread last had nothing left to do.
+    pub fn is_overdue(&self) -> bool {
+        self.is_told && self.taken.load(Ordering::SeqCst) >= AT_A_TIME
+    }
+
+    /// Something changed that somebody may wait for in [`Idle::until`].
+    pub fn tell(&self) {
+        // One order of all these for everybody: who came to wait too late to be seen here sees what was changed.
+        if self.is_awaited.load(Ordering::SeqCst) && self.is_awaited.swap(false, Ordering::SeqCst) {
+            self.changed.notify_waiters();
+        }
+    }
+
+    /// Resolves when `is_over`, which is asked again after each change.
+    pub async fn until(&self, is_over: impl Fn() -> bool) {
+        loop {
+            let mut changed = std::pin::pin!(self.changed.notified());
+            // Registered before the look, or what changes in between would wake nobody.
+            changed.as_mut().enable();
+            self.is_awaited.store(true, Ordering::SeqCst);
+            if is_over() {
+                return;
+            }
+            changed.await;
+        }
+    }
+}
