@@ -345,7 +345,7 @@ impl Lane {
             },
         }
         if self.deleted {
-            let taken = self.take_off(self.taken.len());
+            let taken = self.take_all_off();
             let unstored = self.unstored.drain(..).map(|unstored| unstored.held);
             taken
                 .into_iter()
@@ -404,15 +404,17 @@ impl Lane {
         });
     }
 
-    /// Takes the oldest `count` of what is taken off: started, stored or dropped, it waits no more.
-    fn take_off(&mut self, count: usize) -> Vec<Held> {
-        let mut off: Vec<Held> = self.taken.drain(..count).map(|taken| taken.held).collect();
-        for held in &mut off {
-            if let Home::Source { permit, .. } = &mut held.home {
-                permit.start();
-            }
+    /// Takes the oldest of what is taken off: started, stored or dropped, it waits no more.
+    fn take_off(&mut self) -> Option<Held> {
+        let mut held = self.taken.pop_front()?.held;
+        if let Home::Source { permit, .. } = &mut held.home {
+            permit.start();
         }
-        off
+        Some(held)
+    }
+
+    fn take_all_off(&mut self) -> Vec<Held> {
+        std::iter::from_fn(|| self.take_off()).collect()
     }
 
     /// Whether attempts may be started at all.

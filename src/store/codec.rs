@@ -1,10 +1,10 @@
 //! The stored forms: how deliveries, tries, dead letters, finished deliveries and rejected entries are written to Redis and
 //! read back.
 //!
-//! Every form carries its version in the field `v`; an entry of a history, which is one text, as a part of that. The readers
-//! of deliveries, also of those among the dead letters and in a history, and of tries refuse a version that they do not
-//! know, so that an older daemon never misreads what a newer one wrote. One-letter names: they stand in every entry of every
-//! queue.
+//! A delivery is one text, its payload beside it, on whichever shelf it stands: each field of an entry costs the daemon and
+//! Redis about as much as all that is in that text. Every form carries its version. The readers of deliveries, also of those
+//! among the dead letters and in a history, and of tries refuse a version that they do not know, so that an older daemon
+//! never misreads what a newer one wrote. One-letter names: they stand in every entry of every queue.
 
 use std::borrow::Cow;
 use std::str::FromStr;
@@ -22,13 +22,16 @@ use crate::event::{EntryId, Event};
 #[cfg(test)]
 mod tests;
 
-/// The version of the stored forms that this daemon writes, but for entries of histories.
+/// The version of tries and of rejected entries, and the first one of deliveries, which had each part of the event in a
+/// field of its own, `v` among them.
 pub const STORED_VERSION: &str = "1";
-/// The version of the entries of histories: in the first one each part of the event was a field, as in a queue. The second
-/// one, which had the attempts in a field of their own, was in no release and is not read.
-const HISTORY_VERSION: u8 = 3;
+/// The version of deliveries that this daemon writes. The second one, which had the attempts of a finished delivery in a
+/// field of their own, was in no release and is not read.
+const DELIVERY_VERSION: u8 = 3;
 /// What stands in place of the content type of nearly every event.
 const JSON_TYPE: &str = "application/json";
+/// What a delivery takes as text, about.
+const USUAL_BYTES: usize = 256;
 
 /// Fields and values of a stream entry, in order.
 pub(crate) type Fields = Vec<(&'static str, Bytes)>;
@@ -47,9 +50,10 @@ pub struct QueuedDelivery {
 }
 
 /// How many fields a queue entry has.
-pub(crate) const QUEUE_FIELDS: u64 = 11;
+pub(crate) const QUEUE_FIELDS: u64 = 3;
 
-/// Hands out the fields of a queue entry one after the other, to be written straight into a command.
+/// Hands out the fields of a queue entry one after the other, to be written straight into a command: the delivery as one
+/// text, its payload, and attempts before a replay.
 ///
 /// The same names in the same order for every delivery: Redis then stores the names once per node of the stream.
 pub(crate) fn each_queue_field(
@@ -57,18 +61,13 @@ pub(crate) fn each_queue_field(
     attempts_before: u32,
     mut put: impl FnMut(&'static str, &[u8]),
 ) {
-    let mut digits = itoa::Buffer::new();
-    put("v", STORED_VERSION.as_bytes());
-    put("i", event.id.as_bytes());
-    put("t", event.event_type.as_bytes());
-    put("n", event.tenant.as_bytes());
-    put("m", digits.format(event.time_ms).as_bytes());
-    put("o", event.stream.as_bytes());
-    put("e", event.entry_id.text().as_bytes());
-    put("c", event.content_type.as_bytes());
-    put("j", if event.payload_is_json { b"1" } else { b"0" });
+    let entry_id = event.entry_id.text();
+    let mut text = Vec::with_capacity(USUAL_BYTES);
+    // Numbers and text always serialise, and writing to memory does not fail.
+    let _ = serde_json::to_writer(&mut text, &StoredDelivery::of(event, &entry_id));
+    put("d", &text);
     put("p", &event.payload);
-    put("a", digits.format(attempts_before).as_bytes());
+    put("a", itoa::Buffer::new().format(attempts_before).as_bytes());
 }
 
 /// The fields of a queue entry, to which others are added.
@@ -80,10 +79,9 @@ pub(crate) fn queue_fields(event: &Event, attempts_before: u32) -> Fields {
     fields
 }
 
-/// What of a finished delivery stands in the field `d` of its history's entry: one text, because each field of an entry
-/// costs the daemon and Redis about as much as all that is in this one. What goes without saying is left out.
+/// What of a delivery stands in the field `d`: all but the payload. What goes without saying is left out.
 #[derive(Serialize, Deserialize)]
-struct StoredFinished<'a> {
+struct StoredDelivery<'a> {
     v: u8,
     #[serde(borrow)]
     i: Cow<'a, str>,
@@ -95,7 +93,6 @@ struct StoredFinished<'a> {
     o: Cow<'a, str>,
     #[serde(borrow)]
     e: Cow<'a, str>,
-    a: u32,
     /// If it is not the time of `e`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     m: Option<u64>,
@@ -105,8 +102,47 @@ struct StoredFinished<'a> {
     /// 0 if the payload is not JSON.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     j: Option<u8>,
-    /// What happened in each attempt.
-    l: Cow<'a, AttemptLog>,
+    /// Of a finished one: how many attempts were made, and what happened in each.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    a: Option<u32>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    l: Option<Cow<'a, AttemptLog>>,
+}
+
+impl<'a> StoredDelivery<'a> {
+    /// A delivery of `event`, whose entry in its source is `entry_id`.
+    fn of(event: &'a Event, entry_id: &'a str) -> StoredDelivery<'a> {
+        StoredDelivery {
+            v: DELIVERY_VERSION,
+            i: Cow::Borrowed(&event.id),
+            t: Cow::Borrowed(&event.event_type),
+            n: Cow::Borrowed(&event.tenant),
+            o: Cow::Borrowed(&event.stream),
+            e: Cow::Borrowed(entry_id),
+            m: (event.time_ms != event.entry_id.ms).then_some(event.time_ms),
+            c: (event.content_type != JSON_TYPE).then_some(Cow::Borrowed(&event.content_type)),
+            j: (!event.payload_is_json).then_some(0),
+            a: None,
+            l: None,
+        }
+    }
+
+    /// The event, unless what it has as its entry's id is none.
+    fn event(&self, payload: Bytes) -> Option<Event> {
+        let entry_id: EntryId = self.e.parse().ok()?;
+        Some(Event {
+            id: self.i.as_ref().to_owned(),
+            event_type: self.t.as_ref().to_owned(),
+            tenant: self.n.as_ref().to_owned(),
+            time_ms: self.m.unwrap_or(entry_id.ms),
+            arrived_ms: entry_id.ms,
+            stream: Arc::from(&*self.o),
+            entry_id,
+            content_type: self.c.as_deref().unwrap_or(JSON_TYPE).to_owned(),
+            payload_is_json: self.j != Some(0),
+            payload,
+        })
+    }
 }
 
 /// Adds the fields of an entry of a history to the command that writes it: the event with the attempts at it, and the
@@ -119,18 +155,10 @@ pub(crate) fn write_history(
     with_payload: bool,
 ) {
     let entry_id = event.entry_id.text();
-    let stored = StoredFinished {
-        v: HISTORY_VERSION,
-        i: Cow::Borrowed(&event.id),
-        t: Cow::Borrowed(&event.event_type),
-        n: Cow::Borrowed(&event.tenant),
-        o: Cow::Borrowed(&event.stream),
-        e: Cow::Borrowed(&entry_id),
-        a: attempts,
-        m: (event.time_ms != event.entry_id.ms).then_some(event.time_ms),
-        c: (event.content_type != JSON_TYPE).then_some(Cow::Borrowed(&event.content_type)),
-        j: (!event.payload_is_json).then_some(0),
-        l: Cow::Borrowed(log),
+    let stored = StoredDelivery {
+        a: Some(attempts),
+        l: Some(Cow::Borrowed(log)),
+        ..StoredDelivery::of(event, &entry_id)
     };
     command.arg("d");
     // Numbers and text always serialise, and writing to memory does not fail.
@@ -159,19 +187,24 @@ pub(crate) struct FinishedDelivery {
 pub(crate) fn read_history(entry: &RawEntry) -> Result<FinishedDelivery, StoreError> {
     let fields = EntryFields(entry, "history entry");
     let payload = entry.bytes("p").unwrap_or_default();
-    if entry.get("v").is_none() {
-        return fields.packed(payload);
+    if fields.is_first_form()? {
+        let log = serde_json::from_slice(fields.bytes("l")?)
+            .map_err(|error| fields.corrupt(format!("its attempts cannot be read: {error}")))?;
+        return Ok(FinishedDelivery {
+            event: Arc::new(fields.first_event(payload)?),
+            attempts: fields.parse("a", "a number")?,
+            log,
+        });
     }
-    let version = fields.text("v")?;
-    if version != STORED_VERSION {
-        return Err(fields.corrupt(unknown_version(version, &known_in_histories())));
-    }
-    let log = serde_json::from_slice(fields.bytes("l")?)
-        .map_err(|error| fields.corrupt(format!("its attempts cannot be read: {error}")))?;
+    let stored = fields.delivery()?;
+    let event = Arc::new(fields.event_of(&stored, payload)?);
+    let (Some(attempts), Some(log)) = (stored.a, stored.l) else {
+        return Err(fields.corrupt("it has no attempts".into()));
+    };
     Ok(FinishedDelivery {
-        event: Arc::new(fields.event(payload)?),
-        attempts: fields.parse("a", "a number")?,
-        log,
+        event,
+        attempts,
+        log: log.into_owned(),
     })
 }
 
@@ -198,12 +231,18 @@ impl EntryFields<'_> {
         parsed.map_err(|_| self.corrupt(format!("the field {name:?} is not {form}")))
     }
 
-    /// First of all: of another version nothing else is known.
-    fn check_version(&self) -> Result<(), StoreError> {
-        check_version(self.text("v")?).map_err(|detail| self.corrupt(detail))
+    /// Whether it has each part of its event in a field of its own. First of all: of another version nothing else is known.
+    fn is_first_form(&self) -> Result<bool, StoreError> {
+        if self.0.get("v").is_none() {
+            return Ok(false);
+        }
+        match self.text("v")? {
+            STORED_VERSION => Ok(true),
+            other => Err(self.corrupt(unknown_version(other, &known_of_deliveries()))),
+        }
     }
 
-    fn event(&self, payload: Bytes) -> Result<Event, StoreError> {
+    fn first_event(&self, payload: Bytes) -> Result<Event, StoreError> {
         let entry_id: EntryId = self.parse("e", "an entry id")?;
         Ok(Event {
             id: self.text("i")?.to_owned(),
@@ -219,38 +258,28 @@ impl EntryFields<'_> {
         })
     }
 
-    /// The delivery of [`StoredFinished`].
-    fn packed(&self, payload: Bytes) -> Result<FinishedDelivery, StoreError> {
+    fn delivery(&self) -> Result<StoredDelivery<'_>, StoreError> {
         let text = self.bytes("d")?;
         let malformed =
             |error: serde_json::Error| self.corrupt(format!("it cannot be read: {error}"));
-        // First the version alone: of another one nothing else is known.
-        let StoredVersion { v } = serde_json::from_slice(text).map_err(malformed)?;
-        if v != HISTORY_VERSION {
-            return Err(self.corrupt(unknown_version(&v.to_string(), &known_in_histories())));
+        let stored: Result<StoredDelivery, _> = serde_json::from_slice(text);
+        match stored {
+            Ok(stored) if stored.v == DELIVERY_VERSION => Ok(stored),
+            // Of another version nothing else is known: it may be what keeps the rest from being read.
+            read => {
+                let StoredVersion { v } = serde_json::from_slice(text).map_err(malformed)?;
+                if v != DELIVERY_VERSION {
+                    let words = unknown_version(&v.to_string(), &known_of_deliveries());
+                    return Err(self.corrupt(words));
+                }
+                read.map_err(malformed)
+            }
         }
-        let stored: StoredFinished = serde_json::from_slice(text).map_err(malformed)?;
-        let entry_id: EntryId = stored
-            .e
-            .parse()
-            .map_err(|_| self.corrupt("what it has as \"e\" is not an entry id".into()))?;
-        let event = Event {
-            id: stored.i.into_owned(),
-            event_type: stored.t.into_owned(),
-            tenant: stored.n.into_owned(),
-            time_ms: stored.m.unwrap_or(entry_id.ms),
-            arrived_ms: entry_id.ms,
-            stream: Arc::from(&*stored.o),
-            entry_id,
-            content_type: stored.c.unwrap_or(Cow::Borrowed(JSON_TYPE)).into_owned(),
-            payload_is_json: stored.j != Some(0),
-            payload,
-        };
-        Ok(FinishedDelivery {
-            event: Arc::new(event),
-            attempts: stored.a,
-            log: stored.l.into_owned(),
-        })
+    }
+
+    fn event_of(&self, stored: &StoredDelivery<'_>, payload: Bytes) -> Result<Event, StoreError> {
+        let event = stored.event(payload);
+        event.ok_or_else(|| self.corrupt("what it has as \"e\" is not an entry id".into()))
     }
 }
 
@@ -261,8 +290,11 @@ impl EntryFields<'_> {
 /// [`StoreError::Corrupt`] names the entry and what is wrong with it.
 pub(crate) fn read_queued(entry: &RawEntry) -> Result<QueuedDelivery, StoreError> {
     let fields = EntryFields(entry, "queue entry");
-    fields.check_version()?;
-    let event = fields.event(fields.bytes("p")?.clone())?;
+    let payload = fields.bytes("p")?.clone();
+    let event = match fields.is_first_form()? {
+        true => fields.first_event(payload)?,
+        false => fields.event_of(&fields.delivery()?, payload)?,
+    };
     let size =
         event.payload.len() + event.id.len() + event.event_type.len() + event.tenant.len() + 128;
     Ok(QueuedDelivery {
@@ -283,8 +315,8 @@ fn check_version(version: &str) -> Result<(), String> {
     Err(unknown_version(version, &format!("{STORED_VERSION:?}")))
 }
 
-fn known_in_histories() -> String {
-    format!("{STORED_VERSION:?} and \"{HISTORY_VERSION}\"")
+fn known_of_deliveries() -> String {
+    format!("{STORED_VERSION:?} and \"{DELIVERY_VERSION}\"")
 }
 
 fn unknown_version(version: &str, known: &str) -> String {

@@ -103,7 +103,7 @@ async fn a_lane_that_is_busy_with_others_attempts_what_was_hastened_at_once() {
             .entries(&world.redis.keys("*:queue:*").await[0])
             .await;
         let found = entries.iter().find(|entry| entry.id == id.to_string());
-        found.is_some_and(|entry| entry.field("i") == "e1")
+        found.is_some_and(|entry| entry.event_id() == "e1")
     };
     let id = if failed(&ids[0]).await {
         ids[0]

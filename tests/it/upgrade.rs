@@ -7,10 +7,11 @@ use serde_json::Value;
 
 use crate::support::pombo::World;
 use crate::support::receiver::{Receiver, Step};
+use crate::support::redis::Entry;
 use crate::support::wait::{stays, until};
 
 /// A queue entry as this version writes it, with what the next one may add to it.
-const ENTRY: &str = "i {id} t a.b n default m 1700000000123 o events e 1700000000456-{n} c application/json j 1 p {} a 0 x more";
+const ENTRY: &str = r#"d {"v":{v},"i":"{id}","t":"a.b","n":"default","x":[1],"o":"events","e":"1700000000456-{n}"} p {} a 0 x more"#;
 const QUEUE: &str = "pombo:{s00}:queue:";
 
 /// Puts `more` into the stored specification of a webhook, as a daemon of the next version would.
@@ -34,11 +35,12 @@ async fn stored(world: &World, id: &str) -> Value {
 /// Queues a delivery in the form of version `v`.
 async fn queue(world: &World, uid: &str, n: usize, v: &str) -> String {
     let fields = ENTRY
+        .replace("{v}", v)
         .replace("{id}", &format!("q{n}"))
         .replace("{n}", &n.to_string());
     let id = world
         .redis
-        .run(&format!("XADD {QUEUE}{uid} * v {v} {fields}"))
+        .run(&format!("XADD {QUEUE}{uid} * {fields}"))
         .await;
     let _: u64 = world
         .redis
@@ -59,8 +61,8 @@ async fn what_the_next_version_adds_is_kept_and_what_only_it_can_read_is_left_al
     world.webhooks.all("gone", &receiver.url("/gone")).await;
     enrich(&world, "w").await;
     enrich(&world, "gone").await;
-    queue(&world, &webhook.uid, 1, "1").await;
-    let newer = queue(&world, &webhook.uid, 2, "2").await;
+    queue(&world, &webhook.uid, 1, "3").await;
+    let newer = queue(&world, &webhook.uid, 2, "4").await;
     // Beside it, tries that only the next version can read.
     let tries = r#"{"v":2,"n":5}"#;
     let mut command = redis::cmd("HSET");
@@ -110,7 +112,7 @@ async fn what_the_next_version_adds_is_kept_and_what_only_it_can_read_is_left_al
         .redis
         .entries(&format!("{QUEUE}{}", webhook.uid))
         .await;
-    let left: Vec<&str> = left.iter().map(|entry| entry.field("i")).collect();
+    let left: Vec<String> = left.iter().map(Entry::event_id).collect();
     assert_eq!(left, ["q2"], "it waits for whoever can read it");
     let mut command = redis::cmd("HGET");
     let found: Option<String> = world.redis.query(command.arg(&key).arg(&newer)).await;
@@ -131,7 +133,7 @@ async fn while_only_the_next_version_can_read_a_webhook_its_queue_stays_and_no_e
         .arg("body")
         .arg(body.to_string());
     let _: u64 = world.redis.query(&set).await;
-    queue(&world, &webhook.uid, 1, "1").await;
+    queue(&world, &webhook.uid, 1, "3").await;
     let pombo = world.config.spawn_unready().await;
     let line = pombo
         .log()

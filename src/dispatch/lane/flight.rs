@@ -103,7 +103,7 @@ impl Lane {
             let held = match next {
                 Origin::Queue => self.ready.pop_front().map(|(held, _)| held),
                 Origin::Unstored(at) => Some(self.unstored.swap_remove(at).held),
-                Origin::Taken => self.take_off(1).pop(),
+                Origin::Taken => self.take_off(),
             };
             if let Some(held) = held {
                 self.launch(held, permit, now_ms);
@@ -248,7 +248,7 @@ impl Lane {
             .is_some_and(|since| now >= since + SECOND_LOOK);
         if oldest.is_some() && (held_up || lingers) && !self.deleted {
             self.lingers_since = None;
-            let all = self.take_off(self.taken.len());
+            let all = self.take_all_off();
             self.store_waiting(all.into_iter().map(|held| (held, None)).collect());
         }
         if self

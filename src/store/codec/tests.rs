@@ -37,14 +37,19 @@ proptest! {
     #[test]
     fn a_queued_delivery_reads_back_as_it_was_written(
         payload in prop::collection::vec(any::<u8>(), 0..300), id in "[!-~]{1,64}", attempts in any::<u32>(),
+        stream in ".{1,20}", time_ms in prop::option::of(any::<u64>()),
+        content_type in prop::option::of("[!-~]{1,20}"), payload_is_json in any::<bool>(),
     ) {
-        let event = event(payload, id);
-        let read = read_queued(&entry(queue_fields(&event, attempts))).unwrap();
-        prop_assert_eq!(&read.event.payload, &event.payload);
-        prop_assert_eq!(&read.event.id, &event.id);
-        prop_assert_eq!(read.event.entry_id, event.entry_id);
-        prop_assert_eq!(read.event.arrived_ms, event.arrived_ms);
-        prop_assert_eq!(read.attempts_before, attempts);
+        let mut event = event(payload, id);
+        event.stream = stream.into();
+        event.time_ms = time_ms.unwrap_or(event.entry_id.ms);
+        event.content_type = content_type.unwrap_or(JSON_TYPE.to_owned());
+        event.payload_is_json = payload_is_json;
+        for fields in [queue_fields(&event, attempts), first_queue_fields(&event, attempts)] {
+            let read = read_queued(&entry(fields)).unwrap();
+            prop_assert!(*read.event == event, "{:?}", read.event);
+            prop_assert_eq!(read.attempts_before, attempts);
+        }
     }
 
     #[test]
@@ -102,11 +107,31 @@ fn history_fields(event: &Event, with_payload: bool) -> Fields {
         .collect()
 }
 
+/// An entry of a queue as version 1 had it.
+fn first_queue_fields(event: &Event, attempts: u32) -> Fields {
+    [
+        ("v", "1".to_owned()),
+        ("i", event.id.clone()),
+        ("t", event.event_type.clone()),
+        ("n", event.tenant.clone()),
+        ("m", event.time_ms.to_string()),
+        ("o", event.stream.to_string()),
+        ("e", event.entry_id.to_string()),
+        ("c", event.content_type.clone()),
+        ("j", u8::from(event.payload_is_json).to_string()),
+        ("a", attempts.to_string()),
+    ]
+    .into_iter()
+    .map(|(name, value)| (name, Bytes::from(value)))
+    .chain([("p", event.payload.clone())])
+    .collect()
+}
+
 /// An entry of a history as version 1 had it.
 fn first_history_fields(event: &Event) -> Fields {
-    let mut fields = queue_fields(event, 2);
+    let mut fields = first_queue_fields(event, 2);
     let log = serde_json::to_vec(&log()).unwrap();
-    fields.insert(10, ("l", log.into()));
+    fields.push(("l", log.into()));
     fields
 }
 
@@ -145,6 +170,14 @@ fn a_finished_delivery_reads_back_with_its_attempts_and_its_payload_if_that_was_
         ("", "it cannot be read"),
         ("[]", "it cannot be read"),
         ("{\"v\":3,\"i\":\"e1\"}", "it cannot be read"),
+        (
+            r#"{"v":3,"i":"e","t":"a","n":"t","o":"s","e":"5-5"}"#,
+            "no attempts",
+        ),
+        (
+            r#"{"v":3,"i":"e","t":"a","n":"t","o":"s","e":"5-x"}"#,
+            "not an entry id",
+        ),
     ] {
         wrong[0].1 = Bytes::from_static(text.as_bytes());
         let error = read_history(&entry(wrong.clone())).unwrap_err().to_string();
@@ -154,13 +187,18 @@ fn a_finished_delivery_reads_back_with_its_attempts_and_its_payload_if_that_was_
 
 #[test]
 fn an_unknown_version_is_refused_with_what_to_do() {
-    let mut fields = queue_fields(&event(vec![], "e".into()), 0);
-    fields[0].1 = Bytes::from_static(b"9");
-    let error = read_queued(&entry(fields)).unwrap_err().to_string();
-    assert!(
-        error.contains("version \"9\"") && error.contains("upgrade"),
-        "{error}"
-    );
+    let event = event(vec![], "e".into());
+    for (mut fields, version) in [
+        (queue_fields(&event, 0), r#"{"v":9,"new":true}"#),
+        (first_queue_fields(&event, 0), "9"),
+    ] {
+        fields[0].1 = Bytes::from_static(version.as_bytes());
+        let error = read_queued(&entry(fields)).unwrap_err().to_string();
+        assert!(
+            error.contains("version \"9\"") && error.contains("upgrade"),
+            "{error}"
+        );
+    }
 }
 
 #[test]
@@ -192,12 +230,13 @@ fn the_stored_bytes_of_today_are_pinned() {
     assert_eq!(queue_fields(&event, 3).len() as u64, QUEUE_FIELDS);
     assert_eq!(
         flat(queue_fields(&event, 3)),
-        "v=1 i=e1 t=crm.lead.created n=t1 m=1700000000123 o=events e=1700000000456-7 c=application/json j=1 p={} a=3"
+        "d={\"v\":3,\"i\":\"e1\",\"t\":\"crm.lead.created\",\"n\":\"t1\",\"o\":\"events\",\"e\":\"1700000000456-7\",\
+         \"m\":1700000000123} p={} a=3"
     );
     assert_eq!(
         flat(history_fields(&event, true)),
-        "d={\"v\":3,\"i\":\"e1\",\"t\":\"crm.lead.created\",\"n\":\"t1\",\"o\":\"events\",\"e\":\"1700000000456-7\",\"a\":2,\
-         \"m\":1700000000123,\"l\":[{\"n\":1,\"t\":1700000000501,\"s\":200,\"d\":1234},{\"n\":2,\"t\":1700000000502,\"s\":200,\"d\":1234}]} p={}"
+        "d={\"v\":3,\"i\":\"e1\",\"t\":\"crm.lead.created\",\"n\":\"t1\",\"o\":\"events\",\"e\":\"1700000000456-7\",\
+         \"m\":1700000000123,\"a\":2,\"l\":[{\"n\":1,\"t\":1700000000501,\"s\":200,\"d\":1234},{\"n\":2,\"t\":1700000000502,\"s\":200,\"d\":1234}]} p={}"
     );
 }
 
@@ -222,7 +261,11 @@ fn the_stored_bytes_of_today_read_back_with_what_the_next_version_may_add() {
     let packed = r#"{"v":3,"i":"e1","t":"crm.lead.created","n":"t1","new":[1],"o":"events","e":"1700000000456-7","a":2,"l":[]}"#;
     let mut finished = history_fields(&event, true);
     finished[0].1 = Bytes::from_static(packed.as_bytes());
-    for mut fields in [queue_fields(&event, 3), finished] {
+    for mut fields in [
+        queue_fields(&event, 3),
+        first_queue_fields(&event, 3),
+        finished,
+    ] {
         fields.insert(1, ("new", Bytes::from_static(b"of the next version")));
         let entry = entry(fields);
         let id = match read_queued(&entry) {

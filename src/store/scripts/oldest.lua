@@ -12,5 +12,11 @@ for at = 1, #fields, 2 do
   if fields[at] == 'e' then
     return fields[at + 1]
   end
+  if fields[at] == 'd' then
+    local ok, delivery = pcall(cjson.decode, fields[at + 1])
+    if ok and type(delivery) == 'table' and type(delivery.e) == 'string' then
+      return delivery.e
+    end
+  end
 end
 return found[1][1]

@@ -24,7 +24,7 @@ local function due_of(id)
   return due and tonumber(due) or nil
 end
 
--- An entry of a history has all of that and more in one JSON text. Its beginning is read as Pombo writes it, which costs a
+-- An entry has all of that and more in one JSON text. Its beginning is read as Pombo writes it, which costs a
 -- fraction of reading all of it; where it is otherwise, or has escapes, the whole is read.
 local HEAD = '^{"v":%d+,"i":"([^"\\]*)","t":"([^"\\]*)","n":"[^"\\]*","o":"([^"\\]*)","e":"([^"\\]*)"'
 local function unpack_event(entry, text)

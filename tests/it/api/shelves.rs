@@ -53,7 +53,15 @@ impl Made {
         delivery_id(&webhook.spec.id, "events", entry)
     }
 
+    /// Whether it stands in the first form, with a field for each part, as what was stored before an upgrade.
+    fn is_old(&self) -> bool {
+        (self.arrived_ms - NOON) / 1_000 % 2 == 1
+    }
+
     fn fields(&self) -> Vec<(&'static str, String)> {
+        if !self.is_old() {
+            return vec![("d", self.text().to_string())];
+        }
         vec![
             ("v", "1".into()),
             ("i", self.event_id.clone()),
@@ -67,16 +75,29 @@ impl Made {
         ]
     }
 
-    /// The same as the entry of a history has it, after two attempts.
-    fn packed(&self) -> String {
-        let mut packed = json!({
+    fn text(&self) -> serde_json::Value {
+        let mut text = json!({
             "v": 3, "i": self.event_id, "t": self.event_type, "n": "default", "o": "events",
-            "e": format!("{}-0", self.arrived_ms), "a": 2, "l": log(2, 200),
+            "e": format!("{}-0", self.arrived_ms),
         });
         if !self.is_json {
-            packed["j"] = json!(0);
+            text["j"] = json!(0);
         }
-        packed.to_string()
+        text
+    }
+
+    /// The same as the entry of a history has it, after two attempts.
+    fn finished_fields(&self) -> Vec<(&'static str, String)> {
+        let log = log(2, 200);
+        if self.is_old() {
+            let mut fields = self.fields();
+            fields.extend([("a", "2".into()), ("l", log.to_string())]);
+            return fields;
+        }
+        let mut text = self.text();
+        text["a"] = json!(2);
+        text["l"] = log;
+        vec![("d", text.to_string())]
     }
 }
 
@@ -246,15 +267,7 @@ impl Place {
 
     /// It succeeded at the second attempt.
     pub async fn finished(&self, webhook: &Webhook, made: &Made, with_payload: bool) -> String {
-        // In either form, as the entries of a history that went on through an upgrade.
-        let mut fields = match (made.arrived_ms - NOON) / 1_000 % 2 {
-            0 => vec![("d", made.packed())],
-            _ => made
-                .fields()
-                .into_iter()
-                .chain([("a", "2".into()), ("l", log(2, 200).to_string())])
-                .collect(),
-        };
+        let mut fields = made.finished_fields();
         if with_payload {
             fields.push(("p", made.payload.clone()));
         }

@@ -221,7 +221,7 @@ async fn whole(ledger: &Ledger, redis: &Redis) {
             let mut events = Vec::new();
             for key in letters {
                 let entries = redis.entries(&key).await;
-                events.extend(entries.iter().map(|entry| entry.field("i").to_owned()));
+                events.extend(entries.iter().map(|entry| entry.event_id()));
             }
             events.sort();
             events.dedup();

@@ -144,7 +144,7 @@ pub async fn unfinished(redis: &Redis, webhooks: &[&str]) -> BTreeMap<Delivery, 
         let uid = queue.rsplit(':').next().unwrap_or_default();
         let webhook = uid.rsplit_once('-').map_or(uid, |(id, _)| id);
         for entry in redis.entries(&queue).await {
-            let key = (webhook.to_owned(), entry.field("i").to_owned());
+            let key = (webhook.to_owned(), entry.event_id());
             *found.entry(key).or_default() += 1;
         }
     }

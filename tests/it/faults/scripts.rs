@@ -77,7 +77,7 @@ impl Bench {
         let entries = self.redis.entries("pombo:{s01}:queue:w-uid").await;
         let read = entries.iter().map(|entry| {
             let id = entry.id.parse().expect("an id");
-            (id, entry.field("i").to_owned())
+            (id, entry.event_id())
         });
         read.collect()
     }

@@ -355,6 +355,13 @@ impl Entry {
         let found = self.fields.iter().find(|(field, _)| field == name);
         found.map_or("", |(_, value)| value)
     }
+
+    /// The id of the event of a stored delivery.
+    pub fn event_id(&self) -> String {
+        let delivery: serde_json::Value =
+            serde_json::from_str(self.field("d")).expect("a delivery");
+        delivery["i"].as_str().expect("an id").to_owned()
+    }
 }
 
 /// A port that was free a moment ago.
