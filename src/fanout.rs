@@ -126,12 +126,12 @@ impl Fanout {
         let deliveries = wanted.len();
         let budget = self.dispatch.budget();
         for to in wanted {
+            budget.calm().await;
             if budget.is_full() {
                 // What is taken starts within a moment or is stored: there will be room, and until then the event is
                 // as safe in its stream as it would be in a queue, and cheaper.
                 let _ = tokio::time::timeout(ROOM_WITHIN, budget.room()).await;
             }
-            budget.calm().await;
             let offered = self.dispatch.offer(&to, &event, share.another());
             if let Err(refused) = offered {
                 self.queue(to, event.clone(), refused).await;

@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::timeout;
 
-use super::idle::Idle;
+use super::idle::{AT_A_TIME, Idle};
 use crate::settings::DeliverySettings;
 
 /// Unstarted taken deliveries of all lanes together. Beyond it the reader of a source waits: what is still in the
@@ -59,7 +59,7 @@ impl TakenBudget {
         Arc::new(TakenBudget {
             most: delivery.max_taken,
             most_bytes: delivery.max_taken_bytes,
-            crowd: CROWD.min(delivery.max_in_flight_total / CROWD_PART),
+            crowd: CROWD.min((delivery.max_in_flight_total / CROWD_PART).max(AT_A_TIME)),
             count: AtomicUsize::new(0),
             unstarted: AtomicUsize::new(0),
             bytes: AtomicUsize::new(0),
@@ -110,7 +110,7 @@ impl TakenBudget {
             return;
         }
         if timeout(CALM_WITHIN, self.calmed()).await.is_err() {
-            self.idle.came();
+            self.idle.begin_anew();
         }
     }
 
@@ -211,9 +211,12 @@ mod tests {
         // A thread has time.
         let mut calm = Box::pin(budget.calmed());
         assert!(calm.as_mut().now_or_never().is_none());
-        idle.came();
+        idle.rests();
         assert!(calm.now_or_never().is_some());
+        // For as long as it has.
+        taken.extend((0..CROWD).filter_map(|_| budget.take(1).map(start)));
         assert!(budget.calm().now_or_never().is_some());
+        idle.goes_on();
         // Half of it is done.
         taken.extend((0..CROWD).filter_map(|_| budget.take(1).map(start)));
         let mut calm = Box::pin(budget.calmed());

@@ -12,13 +12,16 @@ use tokio::sync::Notify;
 
 /// Deliveries that may be taken between two moments in which a thread has nothing left to do: so few are started within
 /// a millisecond or two.
-const AT_A_TIME: usize = 64;
+pub(super) const AT_A_TIME: usize = 64;
 
 /// See the module's own words.
 #[derive(Debug)]
 pub(super) struct Idle {
     /// Whether there are threads that tell when they have nothing left to do.
     is_told: bool,
+    /// Threads that have nothing to do now. Where there are several, one of them is enough: webhooks are shared out evenly,
+    /// so that a flood leaves none of them idle for long.
+    at_rest: AtomicUsize,
     /// Taken since one last had nothing left to do.
     taken: AtomicUsize,
     is_awaited: AtomicBool,
@@ -26,20 +29,32 @@ pub(super) struct Idle {
 }
 
 impl Idle {
-    /// Where threads tell when they have nothing left to do, or, if it is not `told`, nobody does.
+    /// Where threads tell when they have nothing left to do; unless `is_told`, nobody does, and nobody waits for it.
     pub fn new(is_told: bool) -> Idle {
         Idle {
             is_told,
+            at_rest: AtomicUsize::new(0),
             taken: AtomicUsize::new(0),
             is_awaited: AtomicBool::new(false),
             changed: Notify::new(),
         }
     }
 
-    /// A thread has nothing left to do; or there is to be no more waiting for that.
-    pub fn came(&self) {
-        self.taken.store(0, Ordering::SeqCst);
+    /// A thread has nothing left to do.
+    pub fn rests(&self) {
+        self.at_rest.fetch_add(1, Ordering::SeqCst);
+        self.begin_anew();
         self.tell();
+    }
+
+    /// It has something to do again.
+    pub fn goes_on(&self) {
+        self.at_rest.fetch_sub(1, Ordering::SeqCst);
+    }
+
+    /// As many may be taken again as after a rest.
+    pub fn begin_anew(&self) {
+        self.taken.store(0, Ordering::SeqCst);
     }
 
     /// A delivery was taken.
@@ -49,7 +64,9 @@ impl Idle {
 
     /// Whether much was taken since a thread last had nothing left to do.
     pub fn is_overdue(&self) -> bool {
-        self.is_told && self.taken.load(Ordering::SeqCst) >= AT_A_TIME
+        self.is_told
+            && self.taken.load(Ordering::SeqCst) >= AT_A_TIME
+            && self.at_rest.load(Ordering::SeqCst) == 0
     }
 
     /// Something changed that somebody may wait for in [`Idle::until`].

@@ -105,13 +105,18 @@ impl LaneThreads {
     }
 }
 
-/// Starts a thread whose runtime runs until `stop`, and tells when it is `idle`. The runtime is made and dropped there: it must not be where others are.
+/// Starts a thread whose runtime runs until `stop`, and tells when it is `idle`. The runtime is made and dropped there: it
+/// must not be where others are.
 fn start(number: usize, stop: CancellationToken, idle: Arc<Idle>) -> std::io::Result<Handle> {
     let (tell, told) = std::sync::mpsc::channel();
     let run = move || {
         let made = tokio::runtime::Builder::new_current_thread()
             .event_interval(TASKS_BETWEEN_LOOKS)
-            .on_thread_park(move || idle.came())
+            .on_thread_park({
+                let idle = idle.clone();
+                move || idle.rests()
+            })
+            .on_thread_unpark(move || idle.goes_on())
             .enable_all()
             .build();
         match made {

@@ -290,10 +290,12 @@ impl EntryFields<'_> {
 /// [`StoreError::Corrupt`] names the entry and what is wrong with it.
 pub(crate) fn read_queued(entry: &RawEntry) -> Result<QueuedDelivery, StoreError> {
     let fields = EntryFields(entry, "queue entry");
-    let payload = fields.bytes("p")?.clone();
     let event = match fields.is_first_form()? {
-        true => fields.first_event(payload)?,
-        false => fields.event_of(&fields.delivery()?, payload)?,
+        true => fields.first_event(fields.bytes("p")?.clone())?,
+        false => {
+            let stored = fields.delivery()?;
+            fields.event_of(&stored, fields.bytes("p")?.clone())?
+        }
     };
     let size =
         event.payload.len() + event.id.len() + event.event_type.len() + event.tenant.len() + 128;

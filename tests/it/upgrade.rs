@@ -12,6 +12,8 @@ use crate::support::wait::{stays, until};
 
 /// A queue entry as this version writes it, with what the next one may add to it.
 const ENTRY: &str = r#"d {"v":{v},"i":"{id}","t":"a.b","n":"default","x":[1],"o":"events","e":"1700000000456-{n}"} p {} a 0 x more"#;
+/// The same in the first form.
+const FIRST: &str = "v 1 i {id} t a.b n default m 1700000000123 o events e 1700000000456-{n} c application/json j 1 p {} a 0";
 const QUEUE: &str = "pombo:{s00}:queue:";
 
 /// Puts `more` into the stored specification of a webhook, as a daemon of the next version would.
@@ -34,7 +36,8 @@ async fn stored(world: &World, id: &str) -> Value {
 
 /// Queues a delivery in the form of version `v`.
 async fn queue(world: &World, uid: &str, n: usize, v: &str) -> String {
-    let fields = ENTRY
+    let form = if v == "1" { FIRST } else { ENTRY };
+    let fields = form
         .replace("{v}", v)
         .replace("{id}", &format!("q{n}"))
         .replace("{n}", &n.to_string());
@@ -61,6 +64,7 @@ async fn what_the_next_version_adds_is_kept_and_what_only_it_can_read_is_left_al
     world.webhooks.all("gone", &receiver.url("/gone")).await;
     enrich(&world, "w").await;
     enrich(&world, "gone").await;
+    queue(&world, &webhook.uid, 0, "1").await;
     queue(&world, &webhook.uid, 1, "3").await;
     let newer = queue(&world, &webhook.uid, 2, "4").await;
     // Beside it, tries that only the next version can read.
@@ -83,7 +87,7 @@ async fn what_the_next_version_adds_is_kept_and_what_only_it_can_read_is_left_al
                         .iter()
                         .any(|one| one.path == "/w" && one.header("x-event-id") == id)
                 };
-                got(&event) && got("q1")
+                got(&event) && got("q0") && got("q1")
             })
             .await;
         if round == 0 {

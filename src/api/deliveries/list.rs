@@ -178,29 +178,25 @@ async fn list(
         enough: (page * limit * ENOUGH_EACH).max(LEAST_ENOUGH),
     };
     let (shelves, _) = shelves_of(status);
-    // Counted before the rows are looked for: what is counted is then on the page or was removed, and what comes meanwhile
-    // is counted as it is shown. The other way round a page could be empty that is told to have a delivery.
-    let counted = match count_all {
-        true => None,
-        false => Some(counts(&api, &webhook, now_ms).await?.of(status)),
-    };
     let skip = (page - 1) * limit;
     let mut read = 0;
-    let (data, matched, complete) = loop {
+    let (data, all, matched, complete) = loop {
         let walked = walk(&api, &webhook, shelves, &filter, goal, now_ms).await?;
         let (matched, complete) = (walked.matched(), walked.is_complete());
+        let all = walked.all();
         let rows = walked.page(skip, limit);
         let (data, moved) = read_rows(&api, &webhook, &rows, now_ms).await?;
         read += 1;
         if moved == 0 || read == MOST_READS {
-            break (data, matched, complete);
+            break (data, all.map(|all| all - moved), matched, complete);
         }
     };
-    let shown = match data.len() {
-        0 => 0,
-        some => (skip + some) as u64,
+    let total = match (count_all, all) {
+        (true, _) => matched,
+        // Everything was seen. Counted a moment later, there could be more than the page shows, or less.
+        (false, Some(all)) => all as u64,
+        (false, None) => counts(&api, &webhook, now_ms).await?.of(status),
     };
-    let total = counted.unwrap_or(matched).max(shown);
     let body = DeliveryPage {
         data,
         total,

@@ -178,6 +178,12 @@ impl Paging {
         self.next_walk().is_none()
     }
 
+    /// How many there are, if all are kept: where fewer are found than are wanted.
+    pub fn all(&self) -> Option<usize> {
+        let is_all = self.is_complete() && self.kept.len() < self.goal.wanted;
+        is_all.then_some(self.kept.len())
+    }
+
     /// The rows of a page, newest first.
     pub fn page(self, skip: usize, take: usize) -> Vec<Row> {
         self.kept
@@ -293,6 +299,8 @@ mod tests {
             if count_all {
                 prop_assert_eq!(paging.matched(), spec.len() as u64);
             }
+            let is_all = spec.len() < page * limit;
+            prop_assert_eq!(paging.all(), is_all.then_some(spec.len()));
             let skip = (page - 1) * limit;
             let expected: Vec<Row> = newest(&shelves).into_iter().skip(skip).take(limit).collect();
             prop_assert_eq!(paging.page(skip, limit), expected);

@@ -24,8 +24,9 @@ local function due_of(id)
   return due and tonumber(due) or nil
 end
 
--- An entry has all of that and more in one JSON text. Its beginning is read as Pombo writes it, which costs a
--- fraction of reading all of it; where it is otherwise, or has escapes, the whole is read.
+-- An entry has all of that and more in one JSON text, unless it is of the first form, which has fields for it. The text's
+-- beginning is read as Pombo writes it, which costs a fraction of reading all of it; where it is otherwise, or has escapes,
+-- the whole is read.
 local HEAD = '^{"v":%d+,"i":"([^"\\]*)","t":"([^"\\]*)","n":"[^"\\]*","o":"([^"\\]*)","e":"([^"\\]*)"'
 local function unpack_event(entry, text)
   local id, kind, stream, arrived = string.match(text, HEAD)

@@ -38,6 +38,10 @@ async fn store_gives_each_delivery_an_entry_a_schedule_if_it_has_one_and_its_tri
         .expect("an answer")
         .expect("a schedule");
     assert_eq!((due, found), (LATER, tries(2)));
+    let sizes = bench.store().sizes(&[(SHARD, UID.into())]).await;
+    let sizes = sizes.expect("an answer");
+    assert_eq!((sizes.waiting, sizes.scheduled), (3, 2));
+    assert_eq!(sizes.oldest_ms, Some(5), "when the event arrived");
 }
 
 #[tokio::test]
