@@ -6,6 +6,7 @@
 mod agenda;
 pub mod attempt;
 pub(crate) mod budget;
+mod condition;
 mod hand_over;
 pub(crate) mod handle;
 pub mod http_client;

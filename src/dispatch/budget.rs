@@ -1,12 +1,12 @@
 //! The bound on deliveries that are only taken: their body's one home is the source entry, and their copy is here.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use tokio::sync::Notify;
 use tokio::time::timeout;
 
+use super::condition::Condition;
 use super::idle::{AT_A_TIME, Idle};
 use crate::settings::DeliverySettings;
 
@@ -39,9 +39,7 @@ pub struct TakenBudget {
     count: AtomicUsize,
     unstarted: AtomicUsize,
     bytes: AtomicUsize,
-    /// Whether anybody waits for room, so that most need not look who does.
-    is_awaited: AtomicBool,
-    freed: Notify,
+    freed: Condition,
     idle: Arc<Idle>,
 }
 
@@ -63,8 +61,7 @@ impl TakenBudget {
             count: AtomicUsize::new(0),
             unstarted: AtomicUsize::new(0),
             bytes: AtomicUsize::new(0),
-            is_awaited: AtomicBool::new(false),
-            freed: Notify::new(),
+            freed: Condition::default(),
             idle,
         })
     }
@@ -116,7 +113,7 @@ impl TakenBudget {
 
     async fn calmed(&self) {
         let is_calm = || !self.idle.is_overdue() || self.has_thinned();
-        self.idle.until(is_calm).await;
+        self.idle.changed.until(is_calm).await;
     }
 
     fn has_thinned(&self) -> bool {
@@ -130,25 +127,12 @@ impl TakenBudget {
 
     /// Resolves when there is room for more than a few.
     pub async fn room(&self) {
-        loop {
-            let mut freed = std::pin::pin!(self.freed.notified());
-            // Registered before the look, or a permit given back in between would wake nobody.
-            freed.as_mut().enable();
-            self.is_awaited.store(true, Ordering::SeqCst);
-            if self.has_room() {
-                return;
-            }
-            freed.await;
-        }
+        self.freed.until(|| self.has_room()).await;
     }
 
     fn after(&self, give_back: impl FnOnce()) {
         give_back();
-        // One order of all these for everybody: who came to wait too late to be seen here sees what was given back.
-        if self.is_awaited.load(Ordering::SeqCst) && self.has_room() {
-            self.is_awaited.store(false, Ordering::SeqCst);
-            self.freed.notify_waiters();
-        }
+        self.freed.tell_if(|| self.has_room());
     }
 }
 
@@ -173,9 +157,7 @@ impl Drop for TakenPermit {
             budget.count.fetch_sub(1, Ordering::SeqCst);
             budget.bytes.fetch_sub(self.bytes, Ordering::SeqCst);
         });
-        if budget.has_thinned() {
-            budget.idle.tell();
-        }
+        budget.idle.changed.tell_if(|| budget.has_thinned());
     }
 }
 
@@ -279,10 +261,10 @@ mod tests {
         let mut room = Box::pin(budget.room());
         while taken.len() > MOST_UNSTARTED / ROOM_PART {
             assert!(room.as_mut().now_or_never().is_none());
-            assert!(budget.is_awaited.load(Ordering::SeqCst));
+            assert!(budget.freed.is_awaited());
             taken.pop();
         }
-        assert!(!budget.is_awaited.load(Ordering::SeqCst));
+        assert!(!budget.freed.is_awaited());
         assert!(room.now_or_never().is_some());
     }
 

@@ -6,9 +6,9 @@
 //! dearer way through the queues. So beyond a number the reader of a source lets the threads finish first. Slow receivers
 //! are no such flood: while they think, the threads have time.
 
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
-use tokio::sync::Notify;
+use super::condition::Condition;
 
 /// Deliveries that may be taken between two moments in which a thread has nothing left to do: so few are started within
 /// a millisecond or two.
@@ -24,8 +24,8 @@ pub(super) struct Idle {
     at_rest: AtomicUsize,
     /// Taken since one last had nothing left to do.
     taken: AtomicUsize,
-    is_awaited: AtomicBool,
-    changed: Notify,
+    /// Told of when a thread rests, and by the budget when what is taken has become less.
+    pub changed: Condition,
 }
 
 impl Idle {
@@ -35,8 +35,7 @@ impl Idle {
             is_told,
             at_rest: AtomicUsize::new(0),
             taken: AtomicUsize::new(0),
-            is_awaited: AtomicBool::new(false),
-            changed: Notify::new(),
+            changed: Condition::default(),
         }
     }
 
@@ -44,7 +43,7 @@ impl Idle {
     pub fn rests(&self) {
         self.at_rest.fetch_add(1, Ordering::SeqCst);
         self.begin_anew();
-        self.tell();
+        self.changed.tell_if(|| true);
     }
 
     /// It has something to do again.
@@ -67,27 +66,5 @@ impl Idle {
         self.is_told
             && self.taken.load(Ordering::SeqCst) >= AT_A_TIME
             && self.at_rest.load(Ordering::SeqCst) == 0
-    }
-
-    /// Something changed that somebody may wait for in [`Idle::until`].
-    pub fn tell(&self) {
-        // One order of all these for everybody: who came to wait too late to be seen here sees what was changed.
-        if self.is_awaited.load(Ordering::SeqCst) && self.is_awaited.swap(false, Ordering::SeqCst) {
-            self.changed.notify_waiters();
-        }
-    }
-
-    /// Resolves when `is_over`, which is asked again after each change.
-    pub async fn until(&self, is_over: impl Fn() -> bool) {
-        loop {
-            let mut changed = std::pin::pin!(self.changed.notified());
-            // Registered before the look, or what changes in between would wake nobody.
-            changed.as_mut().enable();
-            self.is_awaited.store(true, Ordering::SeqCst);
-            if is_over() {
-                return;
-            }
-            changed.await;
-        }
     }
 }
