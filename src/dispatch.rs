@@ -110,6 +110,7 @@ impl Dispatch {
             parts.store.clone(),
             parts.era.clone(),
             records.clone(),
+            parts.settings.clone(),
             arriving,
         ));
         let stats = Arc::new(Stats::new(parts.metrics.clone()));

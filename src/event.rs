@@ -2,7 +2,7 @@
 //!
 //! Platforms lay out their entries as they like, so a [`Layout`] made from a source's settings says where
 //! the parts stand. The payload is never parsed and written anew: what an [`Event`] holds are the very
-//! bytes that the platform wrote, a slice of the entry.
+//! bytes that the platform wrote.
 
 use std::fmt;
 use std::sync::Arc;
@@ -12,6 +12,7 @@ use bytes::Bytes;
 mod cloudevents;
 pub mod compose;
 mod entry_id;
+mod envelope;
 mod fields;
 mod json;
 mod layout;
@@ -48,6 +49,19 @@ pub struct Event {
     pub payload: Bytes,
     /// Whether the payload was found to be one JSON value, so that it may be put inside an envelope.
     pub payload_is_json: bool,
+    /// The envelope that the payload is a part of, if it was made ahead; see [`Event::enclose`].
+    pub enclosed: Option<Bytes>,
+}
+
+impl Event {
+    /// All of it but the payload's bytes.
+    pub fn without_payload(&self) -> Event {
+        Event {
+            payload: Bytes::new(),
+            enclosed: None,
+            ..self.clone()
+        }
+    }
 }
 
 /// Shows everything but the payload's bytes, which are a customer's data.

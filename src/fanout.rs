@@ -27,6 +27,7 @@ use crate::settings::Settings;
 use crate::source::ticket::Share;
 use crate::store::queue::Enqueue;
 use crate::store::{Store, StoreError};
+use crate::webhook::BodyMode;
 
 /// What may wait for the writers of all shards, in KiB, each delivery counting for one at least; the reader of a source
 /// waits beyond that.
@@ -118,10 +119,15 @@ impl Fanout {
 
     /// Hands out the deliveries of one event. Returns how many there are. `share` is the event's own: it is settled
     /// when all have been handed out.
-    pub async fn deliver(self: &Arc<Fanout>, event: Event, share: Share) -> usize {
+    pub async fn deliver(self: &Arc<Fanout>, mut event: Event, share: Share) -> usize {
         let mut wanted = Vec::new();
         self.registry
             .matching(&event.tenant, &event.event_type, &mut wanted);
+        let delivery = &self.settings.delivery;
+        if !wanted.is_empty() && delivery.body_mode == BodyMode::Envelope {
+            // Nearly all of them want it. Here it is made once, and not by the lanes' threads, which have most to do.
+            event.enclose(&delivery.tenant_field);
+        }
         let event = Arc::new(event);
         let deliveries = wanted.len();
         let budget = self.dispatch.budget();

@@ -14,7 +14,6 @@ use hyper_rustls::HttpsConnector;
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
-use pombo::dispatch::attempt::envelope;
 use pombo::event::{EntryId, Event};
 use pombo::settings::Secret;
 use pombo::signature::{Scheme, SigningKeys};
@@ -71,7 +70,7 @@ pub async fn run(work: RawWork) -> ExitCode {
             .build(connector),
         keys: SigningKeys::new(&[Secret::new(SECRET)]),
         url: work.url.clone(),
-        body: envelope(&event, "tenantId"),
+        body: event.envelope("tenantId"),
         event,
         next: AtomicU64::new(0),
         failed: AtomicU64::new(0),
@@ -107,6 +106,7 @@ fn event(bytes: usize) -> Event {
         content_type: "application/json".into(),
         payload_is_json: true,
         payload: Bytes::from(Events::new(bytes).payload(now_us())),
+        enclosed: None,
     }
 }
 
@@ -146,7 +146,7 @@ async fn paced(raw: &Arc<Raw>, requests: u64, rate: u64) {
                 payload,
                 ..raw.event.clone()
             };
-            let (raw, body) = (raw.clone(), envelope(&event, "tenantId"));
+            let (raw, body) = (raw.clone(), event.envelope("tenantId"));
             tasks.spawn(async move { raw.post(begin + number, body).await });
         }
         done = due;

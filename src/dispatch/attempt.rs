@@ -11,7 +11,6 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 
 use super::http_client::{Endpoint, Post, Posted, micros};
-use crate::clock::rfc3339_ms;
 use crate::delivery::{AttemptRecord, Phases, RequestShape, ShapeText, delivery_id};
 use crate::event::Event;
 use crate::outcome::{AttemptResult, FailureKind, Outcome};
@@ -253,7 +252,7 @@ impl Prepared {
     pub fn body(&self, event: &Event) -> Bytes {
         match self.body_mode {
             BodyMode::Payload => event.payload.clone(),
-            BodyMode::Envelope => envelope(event, &self.tenant_field),
+            BodyMode::Envelope => event.envelope(&self.tenant_field),
         }
     }
 
@@ -309,57 +308,5 @@ where
     // Ids, types and signatures are visible ASCII; what is stored by other hands and is not goes without the header.
     if let Ok(value) = HeaderValue::try_from(value) {
         headers.insert(name, value);
-    }
-}
-
-/// `{"id","type","timestamp","tenantId","data"}` with `data` the platform's own bytes.
-pub fn envelope(event: &Event, tenant_field: &str) -> Bytes {
-    let mut body = Vec::with_capacity(event.payload.len() + 256);
-    body.extend_from_slice(b"{\"id\":");
-    quote(&mut body, &event.id);
-    body.extend_from_slice(b",\"type\":");
-    quote(&mut body, &event.event_type);
-    body.extend_from_slice(b",\"timestamp\":\"");
-    body.extend_from_slice(rfc3339_ms(event.time_ms).as_bytes());
-    body.extend_from_slice(b"\",");
-    quote(&mut body, tenant_field);
-    body.push(b':');
-    quote(&mut body, &event.tenant);
-    body.extend_from_slice(b",\"data\":");
-    body.extend_from_slice(&event.payload);
-    body.push(b'}');
-    Bytes::from(body)
-}
-
-fn quote(body: &mut Vec<u8>, text: &str) {
-    // Text always serialises, and writing to memory does not fail.
-    let _ = serde_json::to_writer(body, text);
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::event::EntryId;
-
-    #[test]
-    fn the_envelope_holds_the_platforms_own_bytes() {
-        let event = Event {
-            id: "evt\"1\\".into(),
-            event_type: "a.b".into(),
-            tenant: "t".into(),
-            time_ms: 1_700_000_000_123,
-            arrived_ms: 0,
-            stream: "s".into(),
-            entry_id: EntryId::MIN,
-            content_type: "application/json".into(),
-            payload_is_json: true,
-            payload: Bytes::from_static(b"{ \"n\" : 1.0e0 , \"n\":2 }"),
-        };
-        let body = envelope(&event, "officeId");
-        assert_eq!(
-            std::str::from_utf8(&body).unwrap(),
-            "{\"id\":\"evt\\\"1\\\\\",\"type\":\"a.b\",\"timestamp\":\"2023-11-14T22:13:20.123Z\",\
-             \"officeId\":\"t\",\"data\":{ \"n\" : 1.0e0 , \"n\":2 }}"
-        );
     }
 }

@@ -18,6 +18,7 @@ use crate::event::{EntryId, Event};
 use crate::logging::StateLog;
 use crate::membership::{Ending, Era};
 use crate::metrics::Metrics;
+use crate::settings::{HistoryPayload, HistorySettings, Settings};
 use crate::store::history::Finished;
 use crate::store::lane::LaneKeys;
 use crate::store::queue::Removal;
@@ -32,6 +33,10 @@ const PAUSE: Duration = Duration::from_millis(100);
 /// Most records that may wait to be written while Redis is away, and their bytes.
 const MOST_RECORDS: usize = 20_000;
 const MOST_RECORD_BYTES: usize = 32 * 1024 * 1024;
+/// What a record takes beside its payload for each attempt, about: most answers have no body, some a kilobyte.
+const RECORD_BYTES: usize = 512;
+/// Longer payloads that are no part of a record do not wait for it to be made.
+const PAYLOAD_AT_HAND: usize = 4 * 1024;
 /// For how long no record is made after one was refused: what a full Redis has room for belongs to deliveries.
 const AFTER_REFUSAL: Duration = Duration::from_secs(2);
 /// What writing the last records down may take when the daemon stops.
@@ -45,9 +50,16 @@ pub(super) struct Settled {
     record: Option<Record>,
 }
 
-/// A record on its way, and its part of the bound.
+/// What the record of a delivery is made of, and its part of the bound. It is made by the settler: the lanes' threads have
+/// most to do.
 pub(super) struct Record {
-    finished: Finished,
+    shard: u16,
+    uid: Arc<str>,
+    event: Arc<Event>,
+    /// The attempts before the last.
+    log: AttemptLog,
+    last: Attempted,
+    trims: bool,
     room: Room,
 }
 
@@ -80,9 +92,9 @@ impl Records {
         })
     }
 
-    /// Makes a record, if there is room for one; else it is lost. The bounds may be passed by what several lanes make in
+    /// Room for a record of `bytes`, if there is any; else it is lost. The bounds may be passed by what several lanes take in
     /// the same moment.
-    pub fn make(self: &Arc<Records>, make: impl FnOnce() -> Finished) -> Option<Record> {
+    fn room(self: &Arc<Records>, bytes: usize) -> Option<Room> {
         if self.waiting() >= MOST_RECORDS || self.bytes.load(Ordering::Acquire) >= MOST_RECORD_BYTES
         {
             self.lost(1, "dropped", "too many records wait to be written");
@@ -92,15 +104,10 @@ impl Records {
             self.lost(1, "refused", "Redis refused the last ones");
             return None;
         }
-        let finished = make();
-        let bytes = finished.size();
         self.waiting.fetch_add(1, Ordering::AcqRel);
         self.bytes.fetch_add(bytes, Ordering::AcqRel);
         let records = self.clone();
-        Some(Record {
-            finished,
-            room: Room { records, bytes },
-        })
+        Some(Room { records, bytes })
     }
 
     fn refused_until(&self) -> MutexGuard<'_, Option<Instant>> {
@@ -149,8 +156,8 @@ impl Dispatch {
     pub(super) fn record(
         &self,
         keys: &LaneKeys,
-        event: &Event,
-        mut log: AttemptLog,
+        mut event: Arc<Event>,
+        log: AttemptLog,
         last: Attempted,
         trims: bool,
     ) -> Option<Record> {
@@ -158,11 +165,20 @@ impl Dispatch {
         if caps.max_count == 0 {
             return None;
         }
-        self.records.make(|| {
-            let attempts = last.number;
-            log.push(last.into_record());
-            self.store
-                .finished(keys.shard, &keys.uid, event, attempts, &log, caps, trims)
+        if event.payload.len() > PAYLOAD_AT_HAND && caps.payload != HistoryPayload::All {
+            event = Arc::new(event.without_payload());
+        }
+        let attempts = log.records().len() + 1;
+        let bytes = event.payload.len() + attempts * RECORD_BYTES;
+        let room = self.records.room(bytes)?;
+        Some(Record {
+            shard: keys.shard,
+            uid: keys.uid.clone(),
+            event,
+            log,
+            last,
+            trims,
+            room,
         })
     }
 
@@ -229,13 +245,23 @@ struct Batch {
 }
 
 impl Batch {
-    fn add(&mut self, settled: Settled) {
+    fn add(&mut self, settled: Settled, store: &Store, history: &HistorySettings) {
         if let Some((removal, lane)) = settled.removal {
             self.removals.push(removal);
             self.lanes.push(lane);
         }
         if let Some(record) = settled.record {
-            self.finished.push(record.finished);
+            let (mut log, attempts) = (record.log, record.last.number);
+            log.push(record.last.into_record());
+            self.finished.push(store.finished(
+                record.shard,
+                &record.uid,
+                &record.event,
+                attempts,
+                &log,
+                history,
+                record.trims,
+            ));
             self.rooms.push(record.room);
         }
     }
@@ -253,8 +279,10 @@ pub(super) async fn settle(
     store: Store,
     era: Arc<Era>,
     records: Arc<Records>,
+    settings: Arc<Settings>,
     mut arriving: mpsc::UnboundedReceiver<Settled>,
 ) {
+    let history = &settings.history;
     let state = StateLog::new("removing of settled deliveries");
     let mut arrived = Vec::new();
     while arriving.recv_many(&mut arrived, BATCH).await > 0 {
@@ -268,11 +296,13 @@ pub(super) async fn settle(
             }
         }
         let mut batch = Batch::default();
-        arrived.drain(..).for_each(|settled| batch.add(settled));
+        arrived
+            .drain(..)
+            .for_each(|settled| batch.add(settled, &store, history));
         if !write(&store, &era, &records, &state, &mut batch).await {
             arriving.close();
             while let Ok(settled) = arriving.try_recv() {
-                batch.add(settled);
+                batch.add(settled, &store, history);
             }
             if !batch.finished.is_empty() {
                 let left = batch.finished.len();
@@ -335,8 +365,6 @@ async fn write(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::clock::Clock;
-    use crate::settings::Settings;
 
     #[test]
     fn what_a_full_redis_has_room_for_is_left_to_deliveries_for_a_while() {
@@ -350,33 +378,21 @@ mod tests {
 
     #[test]
     fn records_that_cannot_be_written_are_bounded_and_what_has_no_room_is_counted() {
-        let (settings, metrics) = (Settings::defaults_for_tests(), Metrics::new());
-        let store = Store::new(&settings, &Clock::simulated(0, 1).0, &metrics).unwrap();
-        let event = Event {
-            id: "e".into(),
-            event_type: "a.b".into(),
-            tenant: "t".into(),
-            time_ms: 0,
-            arrived_ms: 0,
-            stream: "s".into(),
-            entry_id: EntryId::MIN,
-            content_type: "application/json".into(),
-            payload_is_json: true,
-            payload: "1".into(),
-        };
+        let metrics = Metrics::new();
         let records = Records::new(metrics.clone());
-        let make = || {
-            records.make(|| {
-                let log = AttemptLog::default();
-                store.finished(0, "u", &event, 1, &log, &settings.history, true)
-            })
+        let most = |bytes| {
+            let kept: Vec<Room> = (0..MOST_RECORDS + 10)
+                .filter_map(|_| records.room(bytes))
+                .collect();
+            kept.len()
         };
-        let kept: Vec<Record> = (0..MOST_RECORDS + 10).filter_map(|_| make()).collect();
-        assert_eq!(kept.len(), MOST_RECORDS);
+        assert_eq!(most(1), MOST_RECORDS);
         assert_eq!(metrics.history_errors_total.get(), 10);
-        assert!(records.bytes.load(Ordering::Acquire) > MOST_RECORDS);
-        drop(kept);
-        assert_eq!(records.waiting(), 0);
-        assert!(make().is_some());
+        assert_eq!(most(MOST_RECORD_BYTES / 8), 8);
+        assert_eq!(
+            (records.waiting(), records.bytes.load(Ordering::Acquire)),
+            (0, 0)
+        );
+        assert!(records.room(1).is_some());
     }
 }

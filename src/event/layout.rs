@@ -199,6 +199,7 @@ impl Layout {
             content_type,
             payload,
             payload_is_json,
+            enclosed: None,
         })
     }
 

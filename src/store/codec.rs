@@ -141,6 +141,7 @@ impl<'a> StoredDelivery<'a> {
             content_type: self.c.as_deref().unwrap_or(JSON_TYPE).to_owned(),
             payload_is_json: self.j != Some(0),
             payload,
+            enclosed: None,
         })
     }
 }
@@ -255,6 +256,7 @@ impl EntryFields<'_> {
             content_type: self.text("c")?.to_owned(),
             payload_is_json: self.text("j")? == "1",
             payload,
+            enclosed: None,
         })
     }
 

@@ -95,6 +95,7 @@ fn event(payload: &'static str) -> Event {
         content_type: "application/json".to_owned(),
         payload: payload.into(),
         payload_is_json: true,
+        enclosed: None,
     }
 }
 

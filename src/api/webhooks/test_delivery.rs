@@ -210,6 +210,7 @@ fn event(api: &Api, webhook: &Webhook, fields: &mut Fields) -> Event {
         content_type: "application/json".to_owned(),
         payload: Bytes::copy_from_slice(payload.as_bytes()),
         payload_is_json: true,
+        enclosed: None,
     }
 }
 

@@ -137,6 +137,7 @@ mod tests {
                 content_type: "application/json".into(),
                 payload: "{}".into(),
                 payload_is_json: true,
+                enclosed: None,
             }),
             ending: Ending {
                 webhook_id: webhook.into(),

@@ -380,12 +380,12 @@ impl Lane {
                 // The event does not wait for what is only to be looked at.
                 share.settled();
                 drop(permit);
-                if let Some(record) = dispatch.record(keys, &held.event, log, attempted, trims) {
+                if let Some(record) = dispatch.record(keys, held.event, log, attempted, trims) {
                     dispatch.write_down(record);
                 }
             }
             Home::Queue(id) => {
-                let record = dispatch.record(keys, &held.event, log, attempted, trims);
+                let record = dispatch.record(keys, held.event, log, attempted, trims);
                 dispatch.remove(keys, id, tried, &self.handle, record);
             }
         }

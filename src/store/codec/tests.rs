@@ -18,6 +18,7 @@ fn event(payload: Vec<u8>, id: String) -> Event {
         content_type: "application/json".into(),
         payload_is_json: true,
         payload: payload.into(),
+        enclosed: None,
     }
 }
 

@@ -181,6 +181,7 @@ pub async fn bury(
         content_type: "application/json".into(),
         payload: Bytes::from("{\"n\": 1.50, \"text\": \"\u{202e}\"}"),
         payload_is_json: true,
+        enclosed: None,
     };
     let ending = Ending {
         webhook_id: id.to_owned(),

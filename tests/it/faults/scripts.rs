@@ -146,6 +146,7 @@ fn event(name: &str) -> Arc<Event> {
         content_type: "application/json".to_owned(),
         payload: Bytes::from_static(b"{ \"n\" : 1 }"),
         payload_is_json: true,
+        enclosed: None,
     })
 }
 

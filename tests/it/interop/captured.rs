@@ -60,6 +60,7 @@ pub async fn capture_at(
         content_type: "application/json".into(),
         payload: Bytes::copy_from_slice(payload.as_bytes()),
         payload_is_json: true,
+        enclosed: None,
     };
     let prepared = Prepared::new(&webhook, &settings).expect("a webhook that can be called");
     let request = prepared.request(&event, "w", 1, now_ms);
