@@ -34,7 +34,8 @@ use super::{Api, webhooks};
 use crate::delivery::{delivery_id, webhook_id_of};
 use crate::settings::{HistoryPayload, Settings};
 use crate::store::deliveries::{
-    Counts, From, Look, MOST_LOOKED_AT, Record, RecordState, Row, RowFilter, Shelf, Waiting,
+    Counting, Counts, Found, From, Look, MOST_LOOKED_AT, Record, RecordState, Row, RowFilter,
+    Shelf, Waiting,
 };
 use crate::webhook::Webhook;
 
@@ -136,27 +137,29 @@ pub(super) async fn walk(
     let shard = api.store.shard_of(&webhook.spec.id);
     let mut paging = Paging::new(shelves, goal);
     let mut turn = None;
-    while let Some(Next {
-        shelf,
-        before,
-        rows,
-    }) = paging.next()
-    {
+    loop {
+        let next = paging.next();
+        if next.is_empty() {
+            break;
+        }
         if turn.is_none() && paging.cost() > FREE {
             turn = Some(api.searches.turn(&webhook.spec.tenant).await?);
         }
-        let look = Look {
-            from: From::Before(before),
-            floor_ms: expired_before(&api.settings, shelf, now_ms),
+        let look = |next: &Next| Look {
+            from: From::Before(next.before),
+            floor_ms: expired_before(&api.settings, next.shelf, now_ms),
             now_ms,
             most_entries: MOST_LOOKED_AT,
-            most_rows: rows.min(MOST_LOOKED_AT),
+            most_rows: next.rows.min(MOST_LOOKED_AT),
         };
-        let seen = api
+        let looks: Vec<_> = next.iter().map(|next| (next.shelf, look(next))).collect();
+        let all = api
             .store
-            .rows(shard, &webhook.uid, shelf, filter, &look)
+            .rows_of_all(shard, &webhook.uid, filter, &looks)
             .await?;
-        paging.saw(shelf, seen);
+        for (next, seen) in next.iter().zip(all) {
+            paging.saw(next.shelf, seen);
+        }
     }
     drop(turn);
     Ok(paging)
@@ -175,6 +178,54 @@ pub(super) async fn read_rows(
         .store
         .records(shard, &webhook.uid, &places, LISTED_PAYLOAD)
         .await?;
+    Ok(told(api, webhook, rows, records, now_ms))
+}
+
+/// From when on deliveries are counted at `now_ms`.
+fn counting(settings: &Settings, now_ms: u64) -> Counting {
+    let floor = |shelf| expired_before(settings, shelf, now_ms);
+    Counting {
+        now_ms,
+        dead_floor_ms: floor(Shelf::Dead),
+        history_floor_ms: floor(Shelf::History),
+    }
+}
+
+pub(super) async fn counts(api: &Api, webhook: &Webhook, now_ms: u64) -> Result<Counts, Problem> {
+    let shard = api.store.shard_of(&webhook.spec.id);
+    let counting = counting(&api.settings, now_ms);
+    let counts = api
+        .store
+        .delivery_counts(shard, &webhook.uid, &counting)
+        .await?;
+    Ok(counts)
+}
+
+/// As [`read_rows`], with how many deliveries of each kind there are.
+pub(super) async fn read_rows_and_count(
+    api: &Api,
+    webhook: &Webhook,
+    rows: &[Row],
+    now_ms: u64,
+) -> Result<(Vec<Delivery>, usize, Counts), Problem> {
+    let shard = api.store.shard_of(&webhook.spec.id);
+    let places: Vec<_> = rows.iter().map(|row| row.place).collect();
+    let counting = counting(&api.settings, now_ms);
+    let (records, counts) = api
+        .store
+        .counted_records(shard, &webhook.uid, &places, LISTED_PAYLOAD, &counting)
+        .await?;
+    let (deliveries, moved) = told(api, webhook, rows, records, now_ms);
+    Ok((deliveries, moved, counts))
+}
+
+fn told(
+    api: &Api,
+    webhook: &Webhook,
+    rows: &[Row],
+    records: Vec<Found>,
+    now_ms: u64,
+) -> (Vec<Delivery>, usize) {
     let (mut deliveries, mut moved) = (Vec::with_capacity(rows.len()), 0);
     for (row, record) in rows.iter().zip(records) {
         match record {
@@ -189,23 +240,7 @@ pub(super) async fn read_rows(
             }
         }
     }
-    Ok((deliveries, moved))
-}
-
-pub(super) async fn counts(api: &Api, webhook: &Webhook, now_ms: u64) -> Result<Counts, Problem> {
-    let shard = api.store.shard_of(&webhook.spec.id);
-    let floor = |shelf| expired_before(&api.settings, shelf, now_ms);
-    let counts = api
-        .store
-        .delivery_counts(
-            shard,
-            &webhook.uid,
-            now_ms,
-            floor(Shelf::Dead),
-            floor(Shelf::History),
-        )
-        .await?;
-    Ok(counts)
+    (deliveries, moved)
 }
 
 impl Counts {

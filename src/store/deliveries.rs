@@ -11,6 +11,7 @@ use self::record::read_record;
 pub use self::record::{Record, RecordState};
 
 use super::error::StoreError;
+use super::scripts::{Call, run_all_slowly};
 use super::value::{self, corrupt};
 use super::{Store, scripts};
 use crate::event::EntryId;
@@ -144,6 +145,20 @@ pub struct Counts {
     pub history: u64,
 }
 
+/// From when on deliveries are counted.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Counting {
+    /// What time it is (Unix ms).
+    pub now_ms: u64,
+    /// Dead letters from before this moment (Unix ms) have expired.
+    pub dead_floor_ms: u64,
+    /// So has history from before this one (Unix ms).
+    pub history_floor_ms: u64,
+}
+
+/// What is found at a place: `None` if it is there no more, an error if it cannot be read.
+pub type Found = Result<Option<Record>, StoreError>;
+
 fn optional(number: Option<u64>) -> String {
     number.map(|number| number.to_string()).unwrap_or_default()
 }
@@ -169,6 +184,65 @@ fn read_row(shelf: Shelf, reply: Value) -> Result<Row, StoreError> {
     })
 }
 
+/// Reads a reply of ROWS.
+fn read_rows(uid: &str, shelf: Shelf, reply: Value) -> Seen {
+    let mut parts = value::items(reply).into_iter();
+    let mut next = || parts.next().unwrap_or(Value::Nil);
+    let mut size = || {
+        let number = value::integer(&next()).unwrap_or(0).max(0);
+        usize::try_from(number).unwrap_or(usize::MAX)
+    };
+    let (looked_at, bytes) = (size(), size());
+    let last = value::text(next()).and_then(|id| id.parse().ok());
+    let ended = value::integer(&next()) != Some(0);
+    let mut seen = Seen {
+        rows: Vec::new(),
+        cost: looked_at + bytes / BYTES_PER_ENTRY,
+        last,
+        // Without a place to go on from there is no going on.
+        ended: ended || last.is_none(),
+    };
+    for row in value::items(next()) {
+        match read_row(shelf, row) {
+            Ok(row) => seen.rows.push(row),
+            Err(error) => tracing::warn!(uid, %error, "a delivery cannot be listed"),
+        }
+    }
+    seen
+}
+
+/// Reads a reply of SHELVES.
+fn read_counts(reply: Value) -> Counts {
+    let mut counts = value::items(reply)
+        .into_iter()
+        .map(|count| value::integer(&count).unwrap_or(0).max(0).unsigned_abs());
+    let mut next = || counts.next().unwrap_or(0);
+    Counts {
+        queued: next(),
+        scheduled: next(),
+        dead: next(),
+        history: next(),
+    }
+}
+
+/// Adds what a reply of RECORDS has of the deliveries in `places`: one at least.
+fn take_records(
+    places: &[Place],
+    reply: Value,
+    records: &mut Vec<Found>,
+) -> Result<(), StoreError> {
+    let replies = value::items(reply);
+    if replies.is_empty() || replies.len() > places.len() {
+        return Err(corrupt(
+            "the reply of RECORDS",
+            format!("{} for {} deliveries", replies.len(), places.len()),
+        ));
+    }
+    let read = places.iter().zip(replies);
+    records.extend(read.map(|(place, reply)| read_record(*place, reply)));
+    Ok(())
+}
+
 impl Store {
     fn shelf(&self, shard: u16, uid: &str, shelf: Shelf) -> String {
         match shelf {
@@ -191,6 +265,37 @@ impl Store {
         filter: &RowFilter,
         look: &Look,
     ) -> Result<Seen, StoreError> {
+        let call = self.rows_call(shard, uid, shelf, filter, look);
+        Ok(read_rows(uid, shelf, call.run_slowly(self.link()).await?))
+    }
+
+    /// As [`Store::rows`], several looks one after the other in one go.
+    ///
+    /// # Errors
+    ///
+    /// Whatever keeps Redis from answering.
+    pub async fn rows_of_all(
+        &self,
+        shard: u16,
+        uid: &str,
+        filter: &RowFilter,
+        looks: &[(Shelf, Look)],
+    ) -> Result<Vec<Seen>, StoreError> {
+        let call = |(shelf, look): &(Shelf, Look)| self.rows_call(shard, uid, *shelf, filter, look);
+        let calls: Vec<Call> = looks.iter().map(call).collect();
+        let replies = run_all_slowly(&calls, self.link()).await?;
+        let read = |((shelf, _), reply): (&(Shelf, Look), Value)| read_rows(uid, *shelf, reply);
+        Ok(looks.iter().zip(replies).map(read).collect())
+    }
+
+    fn rows_call(
+        &self,
+        shard: u16,
+        uid: &str,
+        shelf: Shelf,
+        filter: &RowFilter,
+        look: &Look,
+    ) -> Call {
         let floor = format!("{}-0", look.floor_ms);
         let (order, from, to) = match look.from {
             From::Before(None) => ("rev", "+".to_owned(), floor),
@@ -209,8 +314,7 @@ impl Store {
         if shelf == Shelf::Queue {
             call = call.key(self.keys().retry(shard, uid));
         }
-        let reply = call
-            .arg(order)
+        call.arg(order)
             .arg(from)
             .arg(to)
             .number(look.most_entries.clamp(1, MOST_LOOKED_AT) as u64)
@@ -226,67 +330,31 @@ impl Store {
             })
             .number(look.now_ms)
             .number(self.most_at_a_step())
-            .run_slowly(self.link())
-            .await?;
-        let mut parts = value::items(reply).into_iter();
-        let mut next = || parts.next().unwrap_or(Value::Nil);
-        let mut size = || {
-            let number = value::integer(&next()).unwrap_or(0).max(0);
-            usize::try_from(number).unwrap_or(usize::MAX)
-        };
-        let (looked_at, bytes) = (size(), size());
-        let last = value::text(next()).and_then(|id| id.parse().ok());
-        let ended = value::integer(&next()) != Some(0);
-        let mut seen = Seen {
-            rows: Vec::new(),
-            cost: looked_at + bytes / BYTES_PER_ENTRY,
-            last,
-            // Without a place to go on from there is no going on.
-            ended: ended || last.is_none(),
-        };
-        for row in value::items(next()) {
-            match read_row(shelf, row) {
-                Ok(row) => seen.rows.push(row),
-                Err(error) => tracing::warn!(uid, %error, "a delivery cannot be listed"),
-            }
-        }
-        Ok(seen)
     }
 
-    /// SHELVES: how many deliveries a webhook has; dead letters and history from before these moments (Unix ms) have
-    /// expired.
-    ///
-    /// # Errors
-    ///
-    /// Whatever keeps Redis from answering.
-    pub async fn delivery_counts(
+    fn records_call(
         &self,
         shard: u16,
         uid: &str,
-        now_ms: u64,
-        dead_floor_ms: u64,
-        history_floor_ms: u64,
-    ) -> Result<Counts, StoreError> {
-        let reply = scripts::SHELVES
+        places: &[Place],
+        longest_payload: usize,
+    ) -> Call {
+        let call = scripts::RECORDS
             .call()
             .key(self.keys().queue(shard, uid))
-            .key(self.keys().retry(shard, uid))
             .key(self.keys().dead(shard, uid))
             .key(self.keys().history(shard, uid))
-            .number(now_ms)
-            .number(dead_floor_ms)
-            .number(history_floor_ms)
-            .run_slowly(self.link())
-            .await?;
-        let mut counts = value::items(reply)
-            .into_iter()
-            .map(|count| value::integer(&count).unwrap_or(0).max(0).unsigned_abs());
-        let mut next = || counts.next().unwrap_or(0);
-        Ok(Counts {
-            queued: next(),
-            scheduled: next(),
-            dead: next(),
-            history: next(),
+            .key(self.keys().retry(shard, uid))
+            .key(self.keys().tries(shard, uid))
+            .number(longest_payload as u64)
+            .number(RECORD_BYTES as u64);
+        places.iter().fold(call, |call, place| {
+            let key = match place.shelf {
+                Shelf::Queue => 1,
+                Shelf::Dead => 2,
+                Shelf::History => 3,
+            };
+            call.number(key).arg(place.id.to_string())
         })
     }
 
@@ -302,37 +370,81 @@ impl Store {
         uid: &str,
         places: &[Place],
         longest_payload: usize,
-    ) -> Result<Vec<Result<Option<Record>, StoreError>>, StoreError> {
+    ) -> Result<Vec<Found>, StoreError> {
+        let records = Vec::with_capacity(places.len());
+        self.further_records(shard, uid, places, longest_payload, records)
+            .await
+    }
+
+    fn counts_call(&self, shard: u16, uid: &str, counting: &Counting) -> Call {
+        scripts::SHELVES
+            .call()
+            .key(self.keys().queue(shard, uid))
+            .key(self.keys().retry(shard, uid))
+            .key(self.keys().dead(shard, uid))
+            .key(self.keys().history(shard, uid))
+            .number(counting.now_ms)
+            .number(counting.dead_floor_ms)
+            .number(counting.history_floor_ms)
+    }
+
+    /// SHELVES: how many deliveries a webhook has.
+    ///
+    /// # Errors
+    ///
+    /// Whatever keeps Redis from answering.
+    pub async fn delivery_counts(
+        &self,
+        shard: u16,
+        uid: &str,
+        counting: &Counting,
+    ) -> Result<Counts, StoreError> {
+        let call = self.counts_call(shard, uid, counting);
+        Ok(read_counts(call.run_slowly(self.link()).await?))
+    }
+
+    /// SHELVES and RECORDS: how many deliveries a webhook has, and some of them as [`Store::records`] tells them.
+    ///
+    /// # Errors
+    ///
+    /// Whatever keeps Redis from answering.
+    pub async fn counted_records(
+        &self,
+        shard: u16,
+        uid: &str,
+        places: &[Place],
+        longest_payload: usize,
+        counting: &Counting,
+    ) -> Result<(Vec<Found>, Counts), StoreError> {
+        let calls = [
+            self.counts_call(shard, uid, counting),
+            self.records_call(shard, uid, places, longest_payload),
+        ];
+        let mut replies = run_all_slowly(&calls, self.link()).await?.into_iter();
+        let counts = read_counts(replies.next().unwrap_or(Value::Nil));
         let mut records = Vec::with_capacity(places.len());
+        if !places.is_empty() {
+            take_records(places, replies.next().unwrap_or(Value::Nil), &mut records)?;
+        }
+        let records = self
+            .further_records(shard, uid, places, longest_payload, records)
+            .await?;
+        Ok((records, counts))
+    }
+
+    /// Reads what is missing in `records` of those in `places`.
+    async fn further_records(
+        &self,
+        shard: u16,
+        uid: &str,
+        places: &[Place],
+        longest_payload: usize,
+        mut records: Vec<Found>,
+    ) -> Result<Vec<Found>, StoreError> {
         while records.len() < places.len() {
             let left = &places[records.len()..];
-            let mut call = scripts::RECORDS
-                .call()
-                .key(self.keys().queue(shard, uid))
-                .key(self.keys().dead(shard, uid))
-                .key(self.keys().history(shard, uid))
-                .key(self.keys().retry(shard, uid))
-                .key(self.keys().tries(shard, uid))
-                .number(longest_payload as u64)
-                .number(RECORD_BYTES as u64);
-            for place in left {
-                let key = match place.shelf {
-                    Shelf::Queue => 1,
-                    Shelf::Dead => 2,
-                    Shelf::History => 3,
-                };
-                call = call.number(key).arg(place.id.to_string());
-            }
-            let replies = value::items(call.run_slowly(self.link()).await?);
-            if replies.is_empty() || replies.len() > left.len() {
-                return Err(corrupt(
-                    "the reply of RECORDS",
-                    format!("{} for {} deliveries", replies.len(), left.len()),
-                ));
-            }
-            for (place, reply) in left.iter().zip(replies) {
-                records.push(read_record(*place, reply));
-            }
+            let call = self.records_call(shard, uid, left, longest_payload);
+            take_records(left, call.run_slowly(self.link()).await?, &mut records)?;
         }
         Ok(records)
     }

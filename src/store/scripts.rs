@@ -133,19 +133,43 @@ impl Call {
     ///
     /// As the server's answer is sorted by [`StoreError`].
     pub async fn run_slowly(self, link: &Link) -> Result<Value, StoreError> {
-        let operation = self.script.operation;
-        let mut pipeline = redis::Pipeline::with_capacity(1);
-        pipeline.add_command(self.command("EVALSHA", self.script.digest()));
-        let reply = link.slowly_each(operation, &pipeline).await?.pop();
-        let reply = reply.unwrap_or(Value::Nil);
-        match value::server_error(&reply) {
-            None => return Ok(reply),
-            Some((code, _)) if code == "NOSCRIPT" => {}
-            Some((code, detail)) => return Err(StoreError::from_code(operation, &code, &detail)),
-        }
-        let mut pipeline = redis::Pipeline::with_capacity(1);
-        pipeline.add_command(self.command("EVAL", self.script.body));
-        let reply = link.slowly(operation, &pipeline).await?.pop();
+        let reply = run_all_slowly(&[self], link).await?.pop();
         Ok(reply.unwrap_or(Value::Nil))
     }
+}
+
+/// As [`Call::run_slowly`], several calls in one go and in order: a connection of the pool costs about as much as a call.
+///
+/// # Errors
+///
+/// The first that the server's answers hold, as it is sorted by [`StoreError`].
+pub(crate) async fn run_all_slowly(calls: &[Call], link: &Link) -> Result<Vec<Value>, StoreError> {
+    let Some(first) = calls.first() else {
+        return Ok(Vec::new());
+    };
+    let operation = first.script.operation;
+    let mut by_digest = redis::Pipeline::with_capacity(calls.len());
+    for call in calls {
+        by_digest.add_command(call.command("EVALSHA", call.script.digest()));
+    }
+    let mut replies = link.slowly_each(operation, &by_digest).await?;
+    for (call, reply) in calls.iter().zip(&replies) {
+        match value::server_error(reply) {
+            Some((code, detail)) if code != "NOSCRIPT" => {
+                return Err(StoreError::from_code(call.script.operation, &code, &detail));
+            }
+            _ => {}
+        }
+    }
+    let unknown = |reply: &Value| value::server_error(reply).is_some();
+    if let Some(from) = replies.iter().position(unknown) {
+        // All from there on, so that they still run in order.
+        let mut by_body = redis::Pipeline::with_capacity(calls.len() - from);
+        for call in &calls[from..] {
+            by_body.add_command(call.command("EVAL", call.script.body));
+        }
+        replies.truncate(from);
+        replies.extend(link.slowly(operation, &by_body).await?);
+    }
+    Ok(replies)
 }

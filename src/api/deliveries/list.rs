@@ -13,8 +13,8 @@ use utoipa_axum::routes;
 
 use super::paging::Goal;
 use super::{
-    ALLOWED_EVENT, ALLOWED_TIME, Delivery, Status, counts, is_counted_by_rows, is_event_type,
-    moment, read_rows, shelves_of, walk,
+    ALLOWED_EVENT, ALLOWED_TIME, Delivery, Status, is_counted_by_rows, is_event_type, moment,
+    read_rows, read_rows_and_count, shelves_of, walk,
 };
 use crate::api::caller::Caller;
 use crate::api::fields::Query;
@@ -180,22 +180,31 @@ async fn list(
     let (shelves, _) = shelves_of(status);
     let skip = (page - 1) * limit;
     let mut read = 0;
-    let (data, all, matched, complete) = loop {
+    let (data, total, complete) = loop {
         let walked = walk(&api, &webhook, shelves, &filter, goal, now_ms).await?;
         let (matched, complete) = (walked.matched(), walked.is_complete());
         let all = walked.all();
         let rows = walked.page(skip, limit);
-        let (data, moved) = read_rows(&api, &webhook, &rows, now_ms).await?;
+        let (data, moved, total) = match (count_all, all) {
+            // Everything was seen. Counted a moment later, there could be more than the page shows, or less.
+            (false, Some(all)) => {
+                let (data, moved) = read_rows(&api, &webhook, &rows, now_ms).await?;
+                (data, moved, (all - moved) as u64)
+            }
+            (false, None) => {
+                let (data, moved, counts) =
+                    read_rows_and_count(&api, &webhook, &rows, now_ms).await?;
+                (data, moved, counts.of(status))
+            }
+            (true, _) => {
+                let (data, moved) = read_rows(&api, &webhook, &rows, now_ms).await?;
+                (data, moved, matched)
+            }
+        };
         read += 1;
         if moved == 0 || read == MOST_READS {
-            break (data, all.map(|all| all - moved), matched, complete);
+            break (data, total, complete);
         }
-    };
-    let total = match (count_all, all) {
-        (true, _) => matched,
-        // Everything was seen. Counted a moment later, there could be more than the page shows, or less.
-        (false, Some(all)) => all as u64,
-        (false, None) => counts(&api, &webhook, now_ms).await?.of(status),
     };
     let body = DeliveryPage {
         data,

@@ -53,7 +53,8 @@ pub struct Next {
     pub shelf: Shelf,
     /// Before which entry; `None` from the newest on.
     pub before: Option<EntryId>,
-    /// How many rows are worth having: as many as are wanted, and each time twice as many, so that few looks see much.
+    /// How many rows are worth having: as many as are wanted, and each time twice as many, so that few looks see much; of a
+    /// page that is filled, all that may be looked at.
     pub rows: usize,
 }
 
@@ -118,25 +119,34 @@ impl Paging {
         all_seen && !self.goal.count_all && self.kept.len() >= self.goal.wanted
     }
 
-    /// The next look; `None` when enough was seen, or the budget is spent.
-    pub fn next(&self) -> Option<Next> {
-        let bound = match self.is_filled() {
+    /// The next looks, which may be made together: first one at each shelf, then one at a time; none when enough was seen,
+    /// or the budget is spent.
+    pub fn next(&self) -> Vec<Next> {
+        let is_filled = self.is_filled();
+        let bound = match is_filled {
             true => self.goal.enough.min(self.goal.budget),
             false => self.goal.budget,
         };
-        let left = bound.checked_sub(self.cost).filter(|left| *left > 0)?;
-        let rows = |walk: &Walk| match self.goal.count_all {
+        let left = bound.saturating_sub(self.cost);
+        if left == 0 {
+            return Vec::new();
+        }
+        let rows = |walk: &Walk| match self.goal.count_all || is_filled {
             true => left,
             false => self
                 .goal
                 .wanted
                 .saturating_mul(2_usize.saturating_pow(walk.looks)),
         };
-        self.next_walk().map(|walk| Next {
+        let look = |walk: &Walk| Next {
             shelf: walk.shelf,
             before: walk.bound,
             rows: rows(walk).clamp(1, left),
-        })
+        };
+        match self.walks.iter().any(|walk| walk.looks == 0) {
+            true => self.walks.iter().map(look).collect(),
+            false => self.next_walk().map(look).into_iter().collect(),
+        }
     }
 
     /// What a look at a shelf has found.
@@ -269,12 +279,26 @@ mod tests {
 
     fn walk(shelves: &[Vec<Row>], goal: Goal, count: usize) -> Paging {
         let mut paging = Paging::new(&Shelf::ALL, goal);
-        while let Some(next) = paging.next() {
-            let index = index_of(next.shelf);
-            let seen = look(&shelves[index], next.before, count.min(next.rows));
-            paging.saw(next.shelf, seen);
-        }
+        each_look(&mut paging, |next| {
+            look(
+                &shelves[index_of(next.shelf)],
+                next.before,
+                count.min(next.rows),
+            )
+        });
         paging
+    }
+
+    fn each_look(paging: &mut Paging, mut look: impl FnMut(Next) -> Seen) {
+        loop {
+            let looks = paging.next();
+            if looks.is_empty() {
+                return;
+            }
+            for next in looks {
+                paging.saw(next.shelf, look(next));
+            }
+        }
     }
 
     fn newest(shelves: &[Vec<Row>]) -> Vec<Row> {
@@ -318,12 +342,11 @@ mod tests {
             let goal = Goal { count_all: true, since_ms, ..newest_of(1_000) };
             // Looks return what matches and go on from the last that was looked at.
             let mut paging = Paging::new(&Shelf::ALL, goal);
-            while let Some(next) = paging.next() {
-                let index = index_of(next.shelf);
-                let mut seen = look(&shelves[index], next.before, count);
+            each_look(&mut paging, |next| {
+                let mut seen = look(&shelves[index_of(next.shelf)], next.before, count);
                 seen.rows.retain(|row| row.entry_id.ms >= since_ms);
-                paging.saw(next.shelf, seen);
-            }
+                seen
+            });
             prop_assert!(paging.is_complete());
             let all = newest(&filtered);
             prop_assert_eq!(paging.matched(), all.len() as u64);
@@ -335,7 +358,8 @@ mod tests {
             let shelves = shelves(&spec);
             let goal = Goal { count_all: true, budget, ..newest_of(1_000) };
             let paging = walk(&shelves, goal, 5);
-            prop_assert!(paging.cost() < budget + 5);
+            // The first look at each of the three shelves is made together with the others.
+            prop_assert!(paging.cost() < budget + 3 * 5);
             prop_assert!(paging.matched() <= spec.len() as u64);
             prop_assert_eq!(paging.is_complete(), paging.walks.iter().all(|walk| walk.ended));
         }
@@ -355,13 +379,31 @@ mod tests {
     fn few_looks_see_much_where_deliveries_take_long() {
         let spec: Vec<(u8, u64, u64)> = (0..1_000).map(|n| (2, 1_000 + n, 900)).collect();
         let shelves = shelves(&spec);
-        let goal = newest_of(10);
+        let goal = Goal {
+            enough: 200,
+            ..newest_of(10)
+        };
         let mut paging = Paging::new(&[Shelf::History], goal);
         let mut rows = Vec::new();
-        while let Some(next) = paging.next() {
+        each_look(&mut paging, |next| {
             rows.push(next.rows);
-            paging.saw(next.shelf, look(&shelves[2], next.before, next.rows));
-        }
+            look(&shelves[2], next.before, next.rows)
+        });
+        assert_eq!(rows, [10, 190]);
+    }
+
+    #[test]
+    fn few_looks_see_much_where_little_of_it_is_wanted() {
+        let spec: Vec<(u8, u64, u64)> = (0..1_000).map(|n| (2, 1_000 + n, 0)).collect();
+        let shelves = shelves(&spec);
+        let mut paging = Paging::new(&[Shelf::History], newest_of(10));
+        let mut rows = Vec::new();
+        each_look(&mut paging, |next| {
+            rows.push(next.rows);
+            let mut seen = look(&shelves[2], next.before, next.rows);
+            seen.rows.clear();
+            seen
+        });
         assert_eq!(rows, [10, 20, 40, 80, 160, 320, 640]);
     }
 
@@ -375,13 +417,13 @@ mod tests {
                 ..newest_of(page * 10)
             };
             let mut paging = Paging::new(&Shelf::ALL, goal);
-            while let Some(next) = paging.next() {
-                let index = index_of(next.shelf);
+            each_look(&mut paging, |next| {
                 // A look ends early where entries are large.
-                let mut seen = look(&shelves[index], next.before, next.rows.min(4));
+                let shelf = &shelves[index_of(next.shelf)];
+                let mut seen = look(shelf, next.before, next.rows.min(4));
                 seen.cost *= 65;
-                paging.saw(next.shelf, seen);
-            }
+                seen
+            });
             assert!(!paging.is_complete());
             assert!(paging.walks.iter().all(|walk| walk.looks > 0));
             assert_eq!(
