@@ -28,6 +28,7 @@ pub(crate) mod value;
 pub mod webhooks;
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 pub use connection::{Connected, Link};
 pub use error::{Refusal, StoreError};
@@ -35,7 +36,7 @@ pub use keys::{Keys, shard_of};
 
 use crate::clock::Clock;
 use crate::metrics::Metrics;
-use crate::settings::Settings;
+use crate::settings::{HistoryPayload, Settings};
 
 /// The daemon's own Redis.
 #[derive(Clone)]
@@ -47,6 +48,8 @@ pub struct Store {
     most_queued: u64,
     /// Bytes of the largest payload that is accepted.
     longest_payload: usize,
+    /// Whether payloads are no part of histories, as far as is known.
+    has_small_histories: Arc<AtomicBool>,
 }
 
 impl Store {
@@ -66,6 +69,9 @@ impl Store {
             shards: settings.ownership.shards,
             most_queued: settings.queue.max_deliveries,
             longest_payload: settings.delivery.max_payload,
+            has_small_histories: Arc::new(AtomicBool::new(
+                settings.history.payload != HistoryPayload::All,
+            )),
         })
     }
 

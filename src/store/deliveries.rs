@@ -4,8 +4,11 @@
 //! payload is read for those alone that are shown.
 
 mod record;
+mod whole;
 
-use redis::Value;
+use std::sync::atomic::Ordering;
+
+use redis::{Cmd, Value};
 
 use self::record::read_record;
 pub use self::record::{Record, RecordState};
@@ -16,6 +19,8 @@ use super::value::{self, corrupt};
 use super::{Store, scripts};
 use crate::event::EntryId;
 
+/// What looks at shelves are called in errors and metrics.
+const OPERATION: &str = "list deliveries";
 /// Entries that one call looks at, at most.
 pub const MOST_LOOKED_AT: usize = 500;
 /// Payload bytes that cost as much as one entry, where looking at entries is counted.
@@ -105,7 +110,7 @@ pub enum From {
 }
 
 /// One look at a shelf.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Look {
     /// From where.
     pub from: From,
@@ -163,6 +168,40 @@ fn optional(number: Option<u64>) -> String {
     number.map(|number| number.to_string()).unwrap_or_default()
 }
 
+/// What a look costs, in entries.
+fn cost(looked_at: usize, bytes: usize) -> usize {
+    looked_at + bytes / BYTES_PER_ENTRY
+}
+
+/// The part of a shelf that a look is at, as XREVRANGE and XRANGE take it.
+struct Range {
+    newest_first: bool,
+    from: String,
+    to: String,
+}
+
+fn range(look: &Look) -> Range {
+    match look.from {
+        From::Before(before) => Range {
+            newest_first: true,
+            from: before.map_or_else(|| "+".to_owned(), |before| format!("({before}")),
+            to: format!("{}-0", look.floor_ms),
+        },
+        From::After { after, until } => {
+            let expired = EntryId {
+                ms: look.floor_ms,
+                seq: 0,
+            }
+            .previous();
+            Range {
+                newest_first: false,
+                from: format!("({}", after.max(expired)),
+                to: until.to_string(),
+            }
+        }
+    }
+}
+
 fn read_row(shelf: Shelf, reply: Value) -> Result<Row, StoreError> {
     let mut parts = value::items(reply).into_iter();
     let mut next = || parts.next().unwrap_or(Value::Nil);
@@ -197,7 +236,7 @@ fn read_rows(uid: &str, shelf: Shelf, reply: Value) -> Seen {
     let ended = value::integer(&next()) != Some(0);
     let mut seen = Seen {
         rows: Vec::new(),
-        cost: looked_at + bytes / BYTES_PER_ENTRY,
+        cost: cost(looked_at, bytes),
         last,
         // Without a place to go on from there is no going on.
         ended: ended || last.is_none(),
@@ -252,7 +291,7 @@ impl Store {
         }
     }
 
-    /// ROWS: one look at a shelf of a webhook. What cannot be read is told in the log and left out.
+    /// ROWS: one look at a shelf of a webhook; a history whose entries are small is read whole instead. What cannot be read is told in the log and left out.
     ///
     /// # Errors
     ///
@@ -265,11 +304,13 @@ impl Store {
         filter: &RowFilter,
         look: &Look,
     ) -> Result<Seen, StoreError> {
-        let call = self.rows_call(shard, uid, shelf, filter, look);
-        Ok(read_rows(uid, shelf, call.run_slowly(self.link()).await?))
+        let mut seen = self
+            .rows_of_all(shard, uid, filter, &[(shelf, *look)])
+            .await?;
+        Ok(seen.pop().unwrap_or_default())
     }
 
-    /// As [`Store::rows`], several looks one after the other in one go.
+    /// As [`Store::rows`], one look at each of some shelves, one after the other in one go: at a history last.
     ///
     /// # Errors
     ///
@@ -281,11 +322,34 @@ impl Store {
         filter: &RowFilter,
         looks: &[(Shelf, Look)],
     ) -> Result<Vec<Seen>, StoreError> {
-        let call = |(shelf, look): &(Shelf, Look)| self.rows_call(shard, uid, *shelf, filter, look);
-        let calls: Vec<Call> = looks.iter().map(call).collect();
-        let replies = run_all_slowly(&calls, self.link()).await?;
-        let read = |((shelf, _), reply): (&(Shelf, Look), Value)| read_rows(uid, *shelf, reply);
-        Ok(looks.iter().zip(replies).map(read).collect())
+        let small = self.has_small_histories.load(Ordering::Relaxed);
+        let (whole, others): (Vec<_>, Vec<_>) = looks
+            .iter()
+            .partition(|(shelf, _)| small && *shelf == Shelf::History);
+        let calls: Vec<Call> = others
+            .iter()
+            .map(|(shelf, look)| self.rows_call(shard, uid, *shelf, filter, look))
+            .collect();
+        let key = self.keys().history(shard, uid);
+        let commands: Vec<Cmd> = whole
+            .iter()
+            .map(|(_, look)| whole::command(&key, filter, look))
+            .collect();
+        let mut replies = run_all_slowly(OPERATION, &calls, &commands, self.link())
+            .await?
+            .into_iter();
+        let mut seen = Vec::with_capacity(looks.len());
+        for ((shelf, _), reply) in others.iter().zip(replies.by_ref()) {
+            seen.push(read_rows(uid, *shelf, reply));
+        }
+        for ((_, look), reply) in whole.iter().zip(replies) {
+            let (found, has_payloads) = whole::read(uid, filter, look, reply)?;
+            if has_payloads {
+                self.has_small_histories.store(false, Ordering::Relaxed);
+            }
+            seen.push(found);
+        }
+        Ok(seen)
     }
 
     fn rows_call(
@@ -296,27 +360,15 @@ impl Store {
         filter: &RowFilter,
         look: &Look,
     ) -> Call {
-        let floor = format!("{}-0", look.floor_ms);
-        let (order, from, to) = match look.from {
-            From::Before(None) => ("rev", "+".to_owned(), floor),
-            From::Before(Some(before)) => ("rev", format!("({before}"), floor),
-            From::After { after, until } => {
-                let expired = EntryId {
-                    ms: look.floor_ms,
-                    seq: 0,
-                }
-                .previous();
-                let after = after.max(expired);
-                ("fwd", format!("({after}"), until.to_string())
-            }
-        };
+        let range = range(look);
+        let order = if range.newest_first { "rev" } else { "fwd" };
         let mut call = scripts::ROWS.call().key(self.shelf(shard, uid, shelf));
         if shelf == Shelf::Queue {
             call = call.key(self.keys().retry(shard, uid));
         }
         call.arg(order)
-            .arg(from)
-            .arg(to)
+            .arg(range.from)
+            .arg(range.to)
             .number(look.most_entries.clamp(1, MOST_LOOKED_AT) as u64)
             .number(look.most_rows.max(1) as u64)
             .arg(filter.event_type.as_deref().unwrap_or_default())
@@ -420,7 +472,9 @@ impl Store {
             self.counts_call(shard, uid, counting),
             self.records_call(shard, uid, places, longest_payload),
         ];
-        let mut replies = run_all_slowly(&calls, self.link()).await?.into_iter();
+        let mut replies = run_all_slowly("read deliveries", &calls, &[], self.link())
+            .await?
+            .into_iter();
         let counts = read_counts(replies.next().unwrap_or(Value::Nil));
         let mut records = Vec::with_capacity(places.len());
         if !places.is_empty() {

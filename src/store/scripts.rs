@@ -133,40 +133,55 @@ impl Call {
     ///
     /// As the server's answer is sorted by [`StoreError`].
     pub async fn run_slowly(self, link: &Link) -> Result<Value, StoreError> {
-        let reply = run_all_slowly(&[self], link).await?.pop();
+        let operation = self.script.operation;
+        let reply = run_all_slowly(operation, &[self], &[], link).await?.pop();
         Ok(reply.unwrap_or(Value::Nil))
     }
 }
 
-/// As [`Call::run_slowly`], several calls in one go and in order: a connection of the pool costs about as much as a call.
+/// As [`Call::run_slowly`], several calls and after them other commands in one go and in order: a connection of the pool
+/// costs about as much as a call.
 ///
 /// # Errors
 ///
 /// The first that the server's answers hold, as it is sorted by [`StoreError`].
-pub(crate) async fn run_all_slowly(calls: &[Call], link: &Link) -> Result<Vec<Value>, StoreError> {
-    let Some(first) = calls.first() else {
+pub(crate) async fn run_all_slowly(
+    operation: &'static str,
+    calls: &[Call],
+    commands: &[Cmd],
+    link: &Link,
+) -> Result<Vec<Value>, StoreError> {
+    if calls.is_empty() && commands.is_empty() {
         return Ok(Vec::new());
-    };
-    let operation = first.script.operation;
-    let mut by_digest = redis::Pipeline::with_capacity(calls.len());
+    }
+    let mut by_digest = redis::Pipeline::with_capacity(calls.len() + commands.len());
     for call in calls {
         by_digest.add_command(call.command("EVALSHA", call.script.digest()));
     }
+    for command in commands {
+        by_digest.add_command(command.clone());
+    }
     let mut replies = link.slowly_each(operation, &by_digest).await?;
-    for (call, reply) in calls.iter().zip(&replies) {
+    let mut unknown_from = None;
+    for (at, reply) in replies.iter().enumerate() {
         match value::server_error(reply) {
-            Some((code, detail)) if code != "NOSCRIPT" => {
-                return Err(StoreError::from_code(call.script.operation, &code, &detail));
+            None => {}
+            Some((code, _)) if code == "NOSCRIPT" => {
+                unknown_from.get_or_insert(at);
             }
-            _ => {}
+            Some((code, detail)) => {
+                return Err(StoreError::from_code(operation, &code, &detail));
+            }
         }
     }
-    let unknown = |reply: &Value| value::server_error(reply).is_some();
-    if let Some(from) = replies.iter().position(unknown) {
+    if let Some(from) = unknown_from {
         // All from there on, so that they still run in order.
-        let mut by_body = redis::Pipeline::with_capacity(calls.len() - from);
+        let mut by_body = redis::Pipeline::with_capacity(calls.len() + commands.len() - from);
         for call in &calls[from..] {
             by_body.add_command(call.command("EVAL", call.script.body));
+        }
+        for command in commands {
+            by_body.add_command(command.clone());
         }
         replies.truncate(from);
         replies.extend(link.slowly(operation, &by_body).await?);
