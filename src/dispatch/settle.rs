@@ -301,11 +301,11 @@ pub(super) async fn settle(
             .for_each(|settled| batch.add(settled, &store, history));
         if !write(&store, &era, &records, &state, &mut batch).await {
             arriving.close();
+            let mut left = batch.finished.len();
             while let Ok(settled) = arriving.try_recv() {
-                batch.add(settled, &store, history);
+                left += usize::from(settled.record.is_some());
             }
-            if !batch.finished.is_empty() {
-                let left = batch.finished.len();
+            if left > 0 {
                 records.lost(left, "cut off", "the era is over");
             }
             return;

@@ -28,7 +28,10 @@ impl Event {
     }
 
     fn made_envelope(&self, tenant_field: &str) -> Bytes {
-        let mut text = Vec::with_capacity(self.payload.len() + USUAL_BYTES);
+        let parts = [&*self.id, &self.event_type, &self.tenant, tenant_field];
+        let parts: usize = parts.iter().map(|part| part.len()).sum();
+        // It lives as long as the event: more room than it needs would be memory that nobody counts.
+        let mut text = Vec::with_capacity(self.payload.len() + parts + FIXED_BYTES);
         text.extend_from_slice(b"{\"id\":");
         quote(&mut text, &self.id);
         text.extend_from_slice(b",\"type\":");
@@ -48,8 +51,8 @@ impl Event {
 
 /// What follows the payload.
 const END: &[u8] = b"}";
-/// What the envelope takes beside the payload, about.
-const USUAL_BYTES: usize = 256;
+/// What the envelope takes beside the payload and the event's parts; with some room for quotes in these.
+const FIXED_BYTES: usize = 96;
 
 fn quote(text: &mut Vec<u8>, value: &str) {
     // Text always serialises, and writing to memory does not fail.

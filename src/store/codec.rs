@@ -209,6 +209,55 @@ pub(crate) fn read_history(entry: &RawEntry) -> Result<FinishedDelivery, StoreEr
     })
 }
 
+/// What tells deliveries apart.
+pub(crate) struct Head {
+    pub entry_id: EntryId,
+    pub stream: String,
+    pub event_type: String,
+    pub event_id: String,
+}
+
+/// The same in the field `d`; the rest is passed over.
+#[derive(Deserialize)]
+struct StoredHead<'a> {
+    #[serde(borrow)]
+    i: Cow<'a, str>,
+    #[serde(borrow)]
+    t: Cow<'a, str>,
+    #[serde(borrow)]
+    o: Cow<'a, str>,
+    #[serde(borrow)]
+    e: Cow<'a, str>,
+}
+
+/// Reads what tells a delivery of a history from others, whatever its version: one that cannot be read whole is there all the
+/// same.
+///
+/// # Errors
+///
+/// [`StoreError::Corrupt`] names the entry and what is wrong with it.
+pub(crate) fn read_head(entry: &RawEntry) -> Result<Head, StoreError> {
+    let fields = EntryFields(entry, "history entry");
+    let Some(text) = entry.get("d") else {
+        return Ok(Head {
+            entry_id: fields.parse("e", "an entry id")?,
+            stream: fields.text("o")?.to_owned(),
+            event_type: fields.text("t")?.to_owned(),
+            event_id: fields.text("i")?.to_owned(),
+        });
+    };
+    let head: StoredHead = serde_json::from_slice(text)
+        .map_err(|error| fields.corrupt(format!("it cannot be read: {error}")))?;
+    let entry_id = head.e.parse();
+    let unread = |_| fields.corrupt("what it has as \"e\" is not an entry id".into());
+    Ok(Head {
+        entry_id: entry_id.map_err(unread)?,
+        stream: head.o.into_owned(),
+        event_type: head.t.into_owned(),
+        event_id: head.i.into_owned(),
+    })
+}
+
 /// A stream entry that is a delivery, and what it is called.
 struct EntryFields<'a>(&'a RawEntry, &'static str);
 

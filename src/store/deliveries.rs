@@ -1,7 +1,7 @@
 //! A webhook's deliveries as people look at them: what waits, what was given up and what succeeded, newest first.
 //!
-//! Everything here is bounded work on the pool's connections. Rows tell where a delivery is and what it is about; the
-//! payload is read for those alone that are shown.
+//! Everything here is bounded work on the pool's connections. Rows tell where a delivery is and what it is about; payloads
+//! are read for those alone that are shown, and where a history turns out to have some (see `whole`).
 
 mod record;
 mod whole;
@@ -291,7 +291,8 @@ impl Store {
         }
     }
 
-    /// ROWS: one look at a shelf of a webhook; a history whose entries are small is read whole instead. What cannot be read is told in the log and left out.
+    /// One look at a shelf of a webhook, by ROWS, or by reading a history whose entries are small whole. What cannot be read
+    /// is told in the log and left out.
     ///
     /// # Errors
     ///
@@ -323,27 +324,39 @@ impl Store {
         looks: &[(Shelf, Look)],
     ) -> Result<Vec<Seen>, StoreError> {
         let small = self.has_small_histories.load(Ordering::Relaxed);
-        let (whole, others): (Vec<_>, Vec<_>) = looks
-            .iter()
-            .partition(|(shelf, _)| small && *shelf == Shelf::History);
+        let is_whole = |shelf: &Shelf| small && *shelf == Shelf::History;
+        let (whole, others): (Vec<_>, Vec<_>) =
+            looks.iter().partition(|(shelf, _)| is_whole(shelf));
         let calls: Vec<Call> = others
             .iter()
             .map(|(shelf, look)| self.rows_call(shard, uid, *shelf, filter, look))
             .collect();
         let key = self.keys().history(shard, uid);
+        let most_at_once = whole::most_at_once(self.longest_payload);
         let commands: Vec<Cmd> = whole
             .iter()
-            .map(|(_, look)| whole::command(&key, filter, look))
+            .map(|(_, look)| whole::command(&key, filter, look, most_at_once))
             .collect();
-        let mut replies = run_all_slowly(OPERATION, &calls, &commands, self.link())
-            .await?
+        let answered = run_all_slowly(OPERATION, &calls, &commands, self.link()).await;
+        let mut replies = answered.inspect_err(|_| {
+            if !commands.is_empty() {
+                // It may be payloads that were too much for Redis or for the time there was.
+                self.has_small_histories.store(false, Ordering::Relaxed);
+            }
+        })?;
+        let mut of_whole = replies
+            .split_off(calls.len().min(replies.len()))
             .into_iter();
+        let mut of_others = replies.into_iter();
         let mut seen = Vec::with_capacity(looks.len());
-        for ((shelf, _), reply) in others.iter().zip(replies.by_ref()) {
-            seen.push(read_rows(uid, *shelf, reply));
-        }
-        for ((_, look), reply) in whole.iter().zip(replies) {
-            let (found, has_payloads) = whole::read(uid, filter, look, reply)?;
+        for (shelf, look) in looks {
+            if !is_whole(shelf) {
+                let reply = of_others.next().unwrap_or(Value::Nil);
+                seen.push(read_rows(uid, *shelf, reply));
+                continue;
+            }
+            let reply = of_whole.next().unwrap_or(Value::Nil);
+            let (found, has_payloads) = whole::read(uid, filter, look, most_at_once, reply)?;
             if has_payloads {
                 self.has_small_histories.store(false, Ordering::Relaxed);
             }
@@ -468,17 +481,17 @@ impl Store {
         longest_payload: usize,
         counting: &Counting,
     ) -> Result<(Vec<Found>, Counts), StoreError> {
-        let calls = [
-            self.counts_call(shard, uid, counting),
-            self.records_call(shard, uid, places, longest_payload),
-        ];
+        let mut calls = vec![self.counts_call(shard, uid, counting)];
+        if !places.is_empty() {
+            calls.push(self.records_call(shard, uid, places, longest_payload));
+        }
         let mut replies = run_all_slowly("read deliveries", &calls, &[], self.link())
             .await?
             .into_iter();
         let counts = read_counts(replies.next().unwrap_or(Value::Nil));
         let mut records = Vec::with_capacity(places.len());
-        if !places.is_empty() {
-            take_records(places, replies.next().unwrap_or(Value::Nil), &mut records)?;
+        if let Some(reply) = replies.next() {
+            take_records(places, reply, &mut records)?;
         }
         let records = self
             .further_records(shard, uid, places, longest_payload, records)

@@ -162,29 +162,21 @@ pub(crate) async fn run_all_slowly(
         by_digest.add_command(command.clone());
     }
     let mut replies = link.slowly_each(operation, &by_digest).await?;
-    let mut unknown_from = None;
-    for (at, reply) in replies.iter().enumerate() {
-        match value::server_error(reply) {
-            None => {}
-            Some((code, _)) if code == "NOSCRIPT" => {
-                unknown_from.get_or_insert(at);
-            }
-            Some((code, detail)) => {
-                return Err(StoreError::from_code(operation, &code, &detail));
-            }
-        }
+    let is_unknown =
+        |reply: &Value| value::server_error(reply).is_some_and(|(code, _)| code == "NOSCRIPT");
+    let Some(from) = replies.iter().position(is_unknown) else {
+        return link.checked(operation, replies);
+    };
+    // All from there on, so that they still run in order.
+    let mut by_body = redis::Pipeline::with_capacity(calls.len() + commands.len());
+    for call in calls.iter().skip(from) {
+        by_body.add_command(call.command("EVAL", call.script.body));
     }
-    if let Some(from) = unknown_from {
-        // All from there on, so that they still run in order.
-        let mut by_body = redis::Pipeline::with_capacity(calls.len() + commands.len() - from);
-        for call in &calls[from..] {
-            by_body.add_command(call.command("EVAL", call.script.body));
-        }
-        for command in commands {
-            by_body.add_command(command.clone());
-        }
-        replies.truncate(from);
-        replies.extend(link.slowly(operation, &by_body).await?);
+    for command in commands {
+        by_body.add_command(command.clone());
     }
+    replies.truncate(from);
+    let mut replies = link.checked(operation, replies)?;
+    replies.extend(link.slowly(operation, &by_body).await?);
     Ok(replies)
 }

@@ -70,6 +70,23 @@ async fn a_delivery_that_succeeds_at_once_is_kept_with_its_attempt_and_without_i
 }
 
 #[tokio::test]
+async fn long_payloads_are_part_of_a_record_where_all_are_kept_and_of_none_elsewhere() {
+    for (kept, is_kept) in [("all", true), ("failed", false)] {
+        let world = World::with(&format!("[history]\npayload = \"{kept}\"")).await;
+        let receiver = Receiver::start().await;
+        let webhook = world.webhooks.all("w", &receiver.url("/")).await;
+        let _pombo = world.config.start().await;
+        let payload = format!("\"{}\"", "x".repeat(50_000));
+        world.redis.event("e1", "a.b", &payload).await;
+        let found = world.webhooks.wait_for_history(&webhook, 1).await.remove(0);
+        assert_eq!(found.has_payload, is_kept);
+        let expected = if is_kept { payload.as_str() } else { "" };
+        assert_eq!(found.event.payload, expected.as_bytes());
+        assert_eq!((found.attempts, &*found.event.id), (1, "e1"));
+    }
+}
+
+#[tokio::test]
 async fn a_delivery_that_succeeds_at_last_is_kept_with_every_attempt() {
     let (world, receiver) = (World::new().await, Receiver::start().await);
     let broken = Answer::new(500).body("broken");

@@ -46,6 +46,17 @@ struct Walk {
     looks: u32,
 }
 
+impl Walk {
+    /// A look further on this shelf.
+    fn look(&self, rows: usize) -> Next {
+        Next {
+            shelf: self.shelf,
+            before: self.bound,
+            rows,
+        }
+    }
+}
+
 /// A look at a shelf.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Next {
@@ -54,7 +65,7 @@ pub struct Next {
     /// Before which entry; `None` from the newest on.
     pub before: Option<EntryId>,
     /// How many rows are worth having: as many as are wanted, and each time twice as many, so that few looks see much; of a
-    /// page that is filled, all that may be looked at.
+    /// page that is filled, all that may still be looked at.
     pub rows: usize,
 }
 
@@ -119,8 +130,8 @@ impl Paging {
         all_seen && !self.goal.count_all && self.kept.len() >= self.goal.wanted
     }
 
-    /// The next looks, which may be made together: first one at each shelf, then one at a time; none when enough was seen,
-    /// or the budget is spent.
+    /// The next looks, which may be made together: first one at each shelf; once the page is filled, one at each that could
+    /// still change it; else one at a time. None when enough was seen, or the budget is spent.
     pub fn next(&self) -> Vec<Next> {
         let is_filled = self.is_filled();
         let bound = match is_filled {
@@ -131,18 +142,25 @@ impl Paging {
         if left == 0 {
             return Vec::new();
         }
-        let rows = |walk: &Walk| match self.goal.count_all || is_filled {
+        if is_filled {
+            // What is left is shared out to the shelves that could still change something.
+            let mattering: Vec<&Walk> = self
+                .walks
+                .iter()
+                .filter(|walk| self.matters(walk))
+                .collect();
+            let rows = left.div_ceil(mattering.len().max(1));
+            return mattering.into_iter().map(|walk| walk.look(rows)).collect();
+        }
+        let rows = |walk: &Walk| match self.goal.count_all {
             true => left,
             false => self
                 .goal
                 .wanted
-                .saturating_mul(2_usize.saturating_pow(walk.looks)),
+                .saturating_mul(2_usize.saturating_pow(walk.looks))
+                .clamp(1, left),
         };
-        let look = |walk: &Walk| Next {
-            shelf: walk.shelf,
-            before: walk.bound,
-            rows: rows(walk).clamp(1, left),
-        };
+        let look = |walk: &Walk| walk.look(rows(walk));
         match self.walks.iter().any(|walk| walk.looks == 0) {
             true => self.walks.iter().map(look).collect(),
             false => self.next_walk().map(look).into_iter().collect(),
@@ -390,6 +408,35 @@ mod tests {
             look(&shelves[2], next.before, next.rows)
         });
         assert_eq!(rows, [10, 190]);
+    }
+
+    #[test]
+    fn what_may_still_be_seen_of_a_filled_page_is_shared_out_to_the_shelves_that_could_change_it() {
+        // Dead letters and history in turn, each some time after its event; nothing waits.
+        let spec: Vec<(u8, u64, u64)> =
+            (0..200).map(|n| (1 + n as u8 % 2, 1_000 + n, 30)).collect();
+        let shelves = shelves(&spec);
+        let goal = Goal {
+            enough: 100,
+            ..newest_of(20)
+        };
+        let mut paging = Paging::new(&Shelf::ALL, goal);
+        let mut looks = Vec::new();
+        each_look(&mut paging, |next| {
+            looks.push((next.shelf, next.rows));
+            look(&shelves[index_of(next.shelf)], next.before, next.rows)
+        });
+        assert_eq!(
+            looks,
+            [
+                (Shelf::Queue, 20),
+                (Shelf::Dead, 20),
+                (Shelf::History, 20),
+                (Shelf::Dead, 30),
+                (Shelf::History, 30)
+            ]
+        );
+        assert!(paging.is_complete());
     }
 
     #[test]

@@ -93,7 +93,12 @@ impl Link {
             .inspect_err(|_| self.inner.metrics.redis_error(operation))
     }
 
-    fn checked(
+    /// The replies, unless one of them is an error, which is counted.
+    ///
+    /// # Errors
+    ///
+    /// The first of them, as it is sorted by [`StoreError`].
+    pub fn checked(
         &self,
         operation: &'static str,
         replies: Vec<Value>,

@@ -1,21 +1,27 @@
-//! Looks at a history without a script: its entries are read whole, which costs Redis a thirtieth of what ROWS does.
+//! Looks at a history without a script: its entries are read whole, which costs Redis a small part of what ROWS does.
 //!
-//! They are small as long as payloads are no part of them. Where the settings keep payloads, or did so before and one of
-//! those is met, histories are looked at by ROWS, which leaves payloads in Redis.
+//! They are small as long as payloads are no part of them. Where the settings keep payloads, histories are looked at by ROWS,
+//! which leaves them in Redis; and so they are once a payload is met that other settings have left there.
 
 use redis::{Cmd, Value};
 
-use super::{Look, Place, Row, RowFilter, Seen, Shelf, Waiting, cost, range};
+use super::{Look, MOST_LOOKED_AT, Place, Row, RowFilter, Seen, Shelf, Waiting, cost, range};
 use crate::store::codec;
 use crate::store::error::StoreError;
 use crate::store::value::{self, RawEntry};
 
-/// Most entries of one look: should there be payloads after all, it is a single one that reads so many of them.
-const MOST_AT_ONCE: usize = 128;
+/// What one look may bring, should there be payloads after all and the largest that are accepted: the few looks that are made
+/// before the first has told so may hold Redis up for a moment, but not for long.
+const MOST_BYTES: usize = 32 << 20;
 
-/// How many entries one look asks for.
-fn count(filter: &RowFilter, look: &Look) -> usize {
-    let most = look.most_entries.clamp(1, MOST_AT_ONCE);
+/// Most entries of one look where payloads have `longest_payload` bytes at most.
+pub(super) fn most_at_once(longest_payload: usize) -> usize {
+    (MOST_BYTES / longest_payload.max(1)).clamp(1, MOST_LOOKED_AT)
+}
+
+/// How many entries one look asks for, `most_at_once` at most.
+fn count(filter: &RowFilter, look: &Look, most_at_once: usize) -> usize {
+    let most = look.most_entries.clamp(1, most_at_once);
     match *filter == RowFilter::default() {
         true => most.min(look.most_rows.max(1)),
         false => most,
@@ -23,7 +29,7 @@ fn count(filter: &RowFilter, look: &Look) -> usize {
 }
 
 /// The command of one look.
-pub(super) fn command(key: &str, filter: &RowFilter, look: &Look) -> Cmd {
+pub(super) fn command(key: &str, filter: &RowFilter, look: &Look, most_at_once: usize) -> Cmd {
     let range = range(look);
     let mut command = redis::cmd(if range.newest_first {
         "XREVRANGE"
@@ -31,7 +37,7 @@ pub(super) fn command(key: &str, filter: &RowFilter, look: &Look) -> Cmd {
         "XRANGE"
     });
     command.arg(key).arg(range.from).arg(range.to);
-    command.arg("COUNT").arg(count(filter, look));
+    command.arg("COUNT").arg(count(filter, look, most_at_once));
     command
 }
 
@@ -40,11 +46,13 @@ pub(super) fn read(
     uid: &str,
     filter: &RowFilter,
     look: &Look,
+    most_at_once: usize,
     reply: Value,
 ) -> Result<(Seen, bool), StoreError> {
     let entries = value::entries(reply)?;
     let (mut looked_at, mut bytes, mut has_payloads) = (0, 0, false);
     let (mut rows, mut last) = (Vec::new(), None);
+    let mut unreadable: Option<(StoreError, usize)> = None;
     for entry in &entries {
         let fields = entry.fields.as_deref().unwrap_or_default();
         bytes += fields.iter().map(|(_, value)| value.len()).sum::<usize>();
@@ -54,32 +62,35 @@ pub(super) fn read(
         match row(entry) {
             Ok(row) if wants(filter, &row) => rows.push(row),
             Ok(_) => {}
-            Err(error) => tracing::warn!(uid, %error, "a delivery cannot be listed"),
+            Err(error) => unreadable.get_or_insert((error, 0)).1 += 1,
         }
         if rows.len() == look.most_rows.max(1) {
             break;
         }
     }
+    if let Some((error, count)) = unreadable {
+        tracing::warn!(uid, count, %error, "deliveries cannot be listed; of the first");
+    }
     let seen = Seen {
         rows,
         cost: cost(looked_at, bytes),
         last,
-        ended: looked_at == entries.len() && looked_at < count(filter, look),
+        ended: looked_at == entries.len() && looked_at < count(filter, look, most_at_once),
     };
     Ok((seen, has_payloads))
 }
 
 fn row(entry: &RawEntry) -> Result<Row, StoreError> {
-    let event = codec::read_history(entry)?.event;
+    let head = codec::read_head(entry)?;
     Ok(Row {
         place: Place {
             shelf: Shelf::History,
             id: entry.id,
         },
-        entry_id: event.entry_id,
-        stream: event.stream.to_string(),
-        event_type: event.event_type.clone(),
-        event_id: event.id.clone(),
+        entry_id: head.entry_id,
+        stream: head.stream,
+        event_type: head.event_type,
+        event_id: head.event_id,
         due_ms: None,
     })
 }
@@ -145,7 +156,7 @@ mod tests {
             event_type: Some("a".into()),
             ..RowFilter::default()
         };
-        let asked = |filter, look: &Look| packed(&command("h", filter, look));
+        let asked = |filter, look: &Look| packed(&command("h", filter, look, 128));
         assert_eq!(asked(&all, &look(500, 10)), "XREVRANGE h + 5-0 COUNT 10");
         assert_eq!(asked(&all, &look(500, 300)), "XREVRANGE h + 5-0 COUNT 128");
         assert_eq!(asked(&typed, &look(500, 10)), "XREVRANGE h + 5-0 COUNT 128");
@@ -162,6 +173,15 @@ mod tests {
     }
 
     #[test]
+    fn one_look_is_bounded_by_the_largest_payload_there_may_be() {
+        assert_eq!(most_at_once(1 << 20), 32);
+        assert_eq!(
+            (most_at_once(64 << 20), most_at_once(0)),
+            (1, MOST_LOOKED_AT)
+        );
+    }
+
+    #[test]
     fn rows_are_those_that_are_wanted_and_the_look_goes_on_from_the_last_that_was_needed() {
         let entries = [(9, "a"), (8, "b"), (7, "a"), (6, "a")];
         let reply = Value::Array(entries.map(|(ms, kind)| entry(ms, kind, None)).to_vec());
@@ -169,7 +189,7 @@ mod tests {
             event_type: Some("a".into()),
             ..RowFilter::default()
         };
-        let (seen, has_payloads) = read("u", &typed, &look(500, 2), reply.clone()).unwrap();
+        let (seen, has_payloads) = read("u", &typed, &look(500, 2), 128, reply.clone()).unwrap();
         let found: Vec<u64> = seen.rows.iter().map(|row| row.entry_id.ms).collect();
         assert_eq!(
             (found, seen.last, seen.ended),
@@ -181,7 +201,7 @@ mod tests {
             until_ms: Some(9),
             ..RowFilter::default()
         };
-        let (seen, _) = read("u", &since, &look(500, 10), reply).unwrap();
+        let (seen, _) = read("u", &since, &look(500, 10), 128, reply).unwrap();
         let found: Vec<&str> = seen.rows.iter().map(|row| row.event_id.as_str()).collect();
         assert_eq!((found, seen.cost, seen.ended), (vec!["e8", "e7"], 4, true));
     }
@@ -190,13 +210,15 @@ mod tests {
     fn payloads_are_noticed_and_what_cannot_be_read_is_left_out() {
         let strange = Value::Array(vec![Value::BulkString(b"8-0".to_vec()), Value::Nil]);
         let reply = Value::Array(vec![entry(9, "a", Some("{}")), strange]);
-        let (seen, has_payloads) = read("u", &RowFilter::default(), &look(9, 2), reply).unwrap();
+        let (seen, has_payloads) =
+            read("u", &RowFilter::default(), &look(9, 2), 128, reply).unwrap();
         assert_eq!((seen.rows.len(), seen.last), (1, Some(id(8))));
         assert!(has_payloads && !seen.ended);
         let (seen, _) = read(
             "u",
             &RowFilter::default(),
             &look(9, 2),
+            128,
             Value::Array(vec![]),
         )
         .unwrap();

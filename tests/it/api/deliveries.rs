@@ -1,5 +1,6 @@
 //! Deliveries over the API: pages of them, one with its attempts, those of an event.
 
+mod looks;
 mod pages;
 
 use pombo::clock::Clock;

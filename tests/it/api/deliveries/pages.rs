@@ -149,7 +149,15 @@ async fn where_many_deliveries_took_long_the_first_page_is_in_order_as_best_it_c
 
 #[tokio::test]
 async fn a_delivered_event_with_quotes_in_its_id_is_listed_by_it() {
-    let place = Place::new().await;
+    lists_by_quoted_id(Place::new().await).await;
+}
+
+#[tokio::test]
+async fn a_delivered_event_with_quotes_in_its_id_is_listed_by_it_where_payloads_are_kept() {
+    lists_by_quoted_id(Place::with("[history]\npayload = \"all\"").await).await;
+}
+
+async fn lists_by_quoted_id(place: Place) {
     let receiver = Receiver::start().await;
     place.world.webhooks.all("w", &receiver.url("/")).await;
     for id in ["plain", r#"quo"ted\"#] {
