@@ -124,7 +124,9 @@ impl Fanout {
         self.registry
             .matching(&event.tenant, &event.event_type, &mut wanted);
         let delivery = &self.settings.delivery;
-        let is_sent_now = |to: &Arc<Registered>| to.delivers() && !to.is_fifo();
+        let is_sent_now = |to: &Arc<Registered>| {
+            to.delivers() && !to.is_fifo() && self.era.owned(to.shard).is_some()
+        };
         if delivery.body_mode == BodyMode::Envelope && wanted.iter().any(is_sent_now) {
             // Few webhooks have a mode of their own. Here it is made once, and not by the lanes' threads, which have most to do.
             event.enclose(&delivery.tenant_field);

@@ -202,7 +202,10 @@ impl Dispatch {
             removal: Some((removal, lane.clone())),
             record,
         };
-        if self.settled.send(settled).is_err() {
+        if let Err(refused) = self.settled.send(settled) {
+            if refused.0.record.is_some() {
+                self.records.lost(1, "cut off", "the era is over");
+            }
             // Without its settler an era cannot go on: beginning anew from what is stored is always right.
             self.era.end(Ending::Replaced);
         }

@@ -29,7 +29,7 @@ impl Event {
 
     fn made_envelope(&self, tenant_field: &str) -> Bytes {
         let parts = [&*self.id, &self.event_type, &self.tenant, tenant_field];
-        let parts: usize = parts.iter().map(|part| part.len()).sum();
+        let parts: usize = parts.iter().map(|part| quoted_bytes(part)).sum();
         // It lives as long as the event: more room than it needs would be memory that nobody counts.
         let mut text = Vec::with_capacity(self.payload.len() + parts + FIXED_BYTES);
         text.extend_from_slice(b"{\"id\":");
@@ -51,8 +51,14 @@ impl Event {
 
 /// What follows the payload.
 const END: &[u8] = b"}";
-/// What the envelope takes beside the payload and the event's parts; with some room for quotes in these.
-const FIXED_BYTES: usize = 96;
+/// What the envelope takes beside the payload and the event's parts, and a little more.
+const FIXED_BYTES: usize = 80;
+
+/// What a part takes inside its quotes: it is visible ASCII.
+fn quoted_bytes(part: &str) -> usize {
+    let escaped = part.bytes().filter(|byte| matches!(byte, b'"' | b'\\'));
+    part.len() + escaped.count()
+}
 
 fn quote(text: &mut Vec<u8>, value: &str) {
     // Text always serialises, and writing to memory does not fail.
@@ -100,6 +106,20 @@ mod tests {
         assert_eq!(enclosed.payload, plain.payload);
         let (whole, part) = (envelope.as_ptr_range(), enclosed.payload.as_ptr_range());
         assert!(whole.start < part.start && part.end < whole.end);
+    }
+
+    #[test]
+    fn an_envelope_takes_the_room_it_needs() {
+        let event = Event {
+            id: "\"".repeat(256),
+            event_type: "\\".repeat(256),
+            tenant: "t".repeat(256),
+            payload: Bytes::from(format!("\"{}\"", "x".repeat(10_000))),
+            ..event()
+        };
+        let envelope = Vec::from(event.envelope("officeId"));
+        let room = envelope.capacity() - envelope.len();
+        assert!(room < 16, "{room}");
     }
 
     #[test]

@@ -220,18 +220,18 @@ pub(crate) struct Head {
 /// The same in the field `d`; the rest is passed over.
 #[derive(Deserialize)]
 struct StoredHead<'a> {
-    #[serde(borrow)]
+    #[serde(borrow, default)]
     i: Cow<'a, str>,
-    #[serde(borrow)]
+    #[serde(borrow, default)]
     t: Cow<'a, str>,
-    #[serde(borrow)]
+    #[serde(borrow, default)]
     o: Cow<'a, str>,
     #[serde(borrow)]
     e: Cow<'a, str>,
 }
 
-/// Reads what tells a delivery of a history from others, whatever its version: one that cannot be read whole is there all the
-/// same.
+/// Reads what tells a delivery of a history from others, whatever its version: one that only a newer daemon can read whole is
+/// there all the same.
 ///
 /// # Errors
 ///
@@ -239,11 +239,12 @@ struct StoredHead<'a> {
 pub(crate) fn read_head(entry: &RawEntry) -> Result<Head, StoreError> {
     let fields = EntryFields(entry, "history entry");
     let Some(text) = entry.get("d") else {
+        let text = |name| entry.text(name).unwrap_or_default();
         return Ok(Head {
             entry_id: fields.parse("e", "an entry id")?,
-            stream: fields.text("o")?.to_owned(),
-            event_type: fields.text("t")?.to_owned(),
-            event_id: fields.text("i")?.to_owned(),
+            stream: text("o"),
+            event_type: text("t"),
+            event_id: text("i"),
         });
     };
     let head: StoredHead = serde_json::from_slice(text)

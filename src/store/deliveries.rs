@@ -311,7 +311,8 @@ impl Store {
         Ok(seen.pop().unwrap_or_default())
     }
 
-    /// As [`Store::rows`], one look at each of some shelves, one after the other in one go: at a history last.
+    /// As [`Store::rows`], one look at each of some shelves, one after the other in one go; at histories that
+    /// are read whole last.
     ///
     /// # Errors
     ///
@@ -337,13 +338,7 @@ impl Store {
             .iter()
             .map(|(_, look)| whole::command(&key, filter, look, most_at_once))
             .collect();
-        let answered = run_all_slowly(OPERATION, &calls, &commands, self.link()).await;
-        let mut replies = answered.inspect_err(|_| {
-            if !commands.is_empty() {
-                // It may be payloads that were too much for Redis or for the time there was.
-                self.has_small_histories.store(false, Ordering::Relaxed);
-            }
-        })?;
+        let mut replies = run_all_slowly(OPERATION, &calls, &commands, self.link()).await?;
         let mut of_whole = replies
             .split_off(calls.len().min(replies.len()))
             .into_iter();
@@ -357,8 +352,11 @@ impl Store {
             }
             let reply = of_whole.next().unwrap_or(Value::Nil);
             let (found, has_payloads) = whole::read(uid, filter, look, most_at_once, reply)?;
-            if has_payloads {
-                self.has_small_histories.store(false, Ordering::Relaxed);
+            if has_payloads && self.has_small_histories.swap(false, Ordering::Relaxed) {
+                tracing::info!(
+                    uid,
+                    "a history holds payloads, which other settings kept: until the next start all are listed without reading them"
+                );
             }
             seen.push(found);
         }

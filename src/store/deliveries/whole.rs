@@ -1,7 +1,7 @@
 //! Looks at a history without a script: its entries are read whole, which costs Redis a small part of what ROWS does.
 //!
 //! They are small as long as payloads are no part of them. Where the settings keep payloads, histories are looked at by ROWS,
-//! which leaves them in Redis; and so they are once a payload is met that other settings have left there.
+//! which leaves them in Redis; and so they all are from the first payload on that is met because other settings left it there.
 
 use redis::{Cmd, Value};
 
@@ -10,13 +10,15 @@ use crate::store::codec;
 use crate::store::error::StoreError;
 use crate::store::value::{self, RawEntry};
 
-/// What one look may bring, should there be payloads after all and the largest that are accepted: the few looks that are made
-/// before the first has told so may hold Redis up for a moment, but not for long.
-const MOST_BYTES: usize = 32 << 20;
+/// What one look may bring, should there be payloads after all and each of them as long as any that is accepted: that holds
+/// Redis up for a moment, but only until the first look has told.
+const MOST_BYTES: usize = 128 << 20;
+/// So many entries are worth a look even then.
+const LEAST_AT_ONCE: usize = 8;
 
 /// Most entries of one look where payloads have `longest_payload` bytes at most.
 pub(super) fn most_at_once(longest_payload: usize) -> usize {
-    (MOST_BYTES / longest_payload.max(1)).clamp(1, MOST_LOOKED_AT)
+    (MOST_BYTES / longest_payload.max(1)).clamp(LEAST_AT_ONCE, MOST_LOOKED_AT)
 }
 
 /// How many entries one look asks for, `most_at_once` at most.
@@ -174,11 +176,9 @@ mod tests {
 
     #[test]
     fn one_look_is_bounded_by_the_largest_payload_there_may_be() {
-        assert_eq!(most_at_once(1 << 20), 32);
-        assert_eq!(
-            (most_at_once(64 << 20), most_at_once(0)),
-            (1, MOST_LOOKED_AT)
-        );
+        assert_eq!(most_at_once(1 << 20), 128);
+        assert_eq!(most_at_once(64 << 20), LEAST_AT_ONCE);
+        assert_eq!(most_at_once(0), MOST_LOOKED_AT);
     }
 
     #[test]

@@ -1,14 +1,15 @@
 //! The two ways of looking at a history: whole, and by the script that leaves payloads in Redis.
 
 use pombo::event::EntryId;
-use pombo::store::Store;
-use pombo::store::deliveries::{From, Look, MOST_LOOKED_AT, Row, RowFilter, Shelf, Waiting};
+use pombo::store::deliveries::{
+    Counting, From, Look, MOST_LOOKED_AT, Place, Row, RowFilter, Shelf, Waiting,
+};
+use pombo::store::{Keys, Store};
 use pombo::webhook::Webhook;
 use serde_json::json;
 
-use crate::api::shelves::{Made, NOON, Place};
-use crate::support::pombo::Config;
-use crate::support::redis::Redis;
+use crate::api::shelves::NOON;
+use crate::support::pombo::{Config, World};
 
 /// Every row under `filter`, in looks of `most_rows` rows at most.
 async fn rows(
@@ -44,22 +45,62 @@ async fn rows(
     }
 }
 
-/// Adds an entry that came to the history of `webhook` at `ms`.
-async fn add_at(place: &Place, webhook: &Webhook, ms: u64, fields: &[(&str, String)]) {
-    let mut command = redis::cmd("XADD");
-    command
-        .arg(place.history_key(webhook))
-        .arg(format!("{ms}-0"));
-    for (name, value) in fields {
-        command.arg(name).arg(value);
+/// A webhook without a daemon, so that nobody else runs scripts or trims.
+struct Shelves {
+    world: World,
+    webhook: Webhook,
+    key: String,
+}
+
+impl Shelves {
+    async fn new() -> Shelves {
+        let world = World::new().await;
+        let make = world
+            .webhooks
+            .make("w", "http://127.0.0.1:9/", &["*"], |_| {});
+        let webhook = make.await;
+        let shard = world.webhooks.store().shard_of(&webhook.spec.id);
+        let key = Keys::new("pombo").history(shard, &webhook.uid);
+        Shelves {
+            world,
+            webhook,
+            key,
+        }
     }
-    let _: String = place.world.redis.query(&command).await;
+
+    /// Adds an entry that came to the history at `ms`.
+    async fn add_at(&self, ms: u64, fields: &[(&str, String)]) {
+        let mut command = redis::cmd("XADD");
+        command.arg(&self.key).arg(format!("{ms}-0"));
+        for (name, value) in fields {
+            command.arg(name).arg(value);
+        }
+        let _: String = self.world.redis.query(&command).await;
+    }
+
+    /// How many scripts the server has run.
+    async fn scripts_run(&self) -> u64 {
+        let info: String = self.world.redis.run("INFO commandstats").await;
+        let calls = info.lines().filter_map(|line| {
+            let rest = line.strip_prefix("cmdstat_eval")?;
+            let number = rest.split_once("calls=")?.1.split(',').next()?;
+            number.parse::<u64>().ok()
+        });
+        calls.sum()
+    }
+}
+
+/// The delivery of an event that arrived then.
+fn delivery(ms: u64, id: &str, kind: &str, version: u8) -> String {
+    json!({
+        "v": version, "i": id, "t": kind, "n": "default", "o": "events", "e": format!("{ms}-0"), "a": 1, "l": [],
+    })
+    .to_string()
 }
 
 #[tokio::test]
 async fn a_history_is_seen_the_same_whole_and_by_the_script() {
-    let place = Place::new().await;
-    let webhook = place.paused("w").await;
+    let shelves = Shelves::new().await;
     for n in 0..260_u64 {
         let ms = NOON + n * 1_000;
         let id = if n % 50 == 7 {
@@ -68,11 +109,8 @@ async fn a_history_is_seen_the_same_whole_and_by_the_script() {
             format!("e{n}")
         };
         let kind = if n % 3 == 0 { "a.b" } else { "c.d" };
-        let whole = json!({
-            // What a newer version wrote cannot be shown, and is there all the same.
-            "v": if n % 90 == 5 { 9 } else { 3 }, "i": id, "t": kind, "n": "default", "o": "events",
-            "e": format!("{ms}-0"), "a": 1, "l": [],
-        });
+        // What a newer version wrote cannot be shown, and is there all the same.
+        let version = if n % 90 == 5 { 9 } else { 3 };
         let fields = match n % 20 {
             0 => vec![
                 ("v", "1".to_owned()),
@@ -89,13 +127,15 @@ async fn a_history_is_seen_the_same_whole_and_by_the_script() {
                 "d",
                 format!(r#"{{"e":"{ms}-0","o":"s","t":"{kind}","i":"{n}"}}"#),
             )],
-            _ => vec![("d", whole.to_string())],
+            4 => vec![("d", format!(r#"{{"e":"{ms}-0"}}"#))],
+            _ => vec![("d", delivery(ms, &id, kind, version))],
         };
         // The first ones have expired.
-        add_at(&place, &webhook, ms - 10_000, &fields).await;
+        shelves.add_at(ms - 10_000, &fields).await;
     }
-    let config = Config::new(&place.world.redis).with("[history]\npayload = \"all\"");
-    let (by_script, whole) = (config.webhooks().await, &place.world.webhooks);
+    let (world, webhook) = (&shelves.world, &shelves.webhook);
+    let config = Config::new(&world.redis).with("[history]\npayload = \"all\"");
+    let (by_script, whole) = (config.webhooks().await, &world.webhooks);
     let all = RowFilter::default();
     let filters = [
         all.clone(),
@@ -141,8 +181,11 @@ async fn a_history_is_seen_the_same_whole_and_by_the_script() {
     for filter in &filters {
         for from in ways {
             for most in [7, MOST_LOOKED_AT] {
-                let as_whole = rows(whole.store(), &webhook, filter, from, most).await;
-                let scripted = rows(by_script.store(), &webhook, filter, from, most).await;
+                let before = shelves.scripts_run().await;
+                let as_whole = rows(whole.store(), webhook, filter, from, most).await;
+                assert_eq!(shelves.scripts_run().await, before);
+                let scripted = rows(by_script.store(), webhook, filter, from, most).await;
+                assert!(shelves.scripts_run().await > before);
                 assert_eq!(as_whole, scripted, "{filter:?} {from:?} {most}");
                 counts.push(as_whole.len());
             }
@@ -156,32 +199,20 @@ async fn a_history_is_seen_the_same_whole_and_by_the_script() {
     );
 }
 
-/// How many scripts the server has run.
-async fn scripts_run(redis: &Redis) -> u64 {
-    let info: String = redis.run("INFO commandstats").await;
-    let calls = info.lines().filter_map(|line| {
-        let rest = line.strip_prefix("cmdstat_eval")?;
-        rest.split_once("calls=")?
-            .1
-            .split(',')
-            .next()?
-            .parse::<u64>()
-            .ok()
-    });
-    calls.sum()
-}
-
 #[tokio::test]
 async fn payloads_that_other_settings_left_are_met_once_and_stay_in_redis_from_then_on() {
-    let place = Place::new().await;
-    let webhook = place.paused("w").await;
-    for n in 0..60 {
-        place.finished(&webhook, &Made::new(n), n < 30).await;
+    let shelves = Shelves::new().await;
+    for n in 0..60_u64 {
+        let mut fields = vec![("d", delivery(NOON + n, &format!("e{n}"), "a.b", 3))];
+        if n < 30 {
+            fields.push(("p", "{}".to_owned()));
+        }
+        shelves.add_at(NOON + n, &fields).await;
     }
-    let store = place.world.webhooks.store();
-    let shard = place.shard(&webhook);
+    let store = shelves.world.webhooks.store();
+    let shard = store.shard_of(&shelves.webhook.spec.id);
     let look = async |most_rows| {
-        let before = scripts_run(&place.world.redis).await;
+        let before = shelves.scripts_run().await;
         let look = Look {
             from: From::Before(None),
             floor_ms: 0,
@@ -190,14 +221,56 @@ async fn payloads_that_other_settings_left_are_met_once_and_stay_in_redis_from_t
             most_rows,
         };
         let all = RowFilter::default();
-        let seen = store.rows(shard, &webhook.uid, Shelf::History, &all, &look);
+        let seen = store.rows(shard, &shelves.webhook.uid, Shelf::History, &all, &look);
         let rows = seen.await.expect("an answer").rows.len();
-        (rows, scripts_run(&place.world.redis).await - before)
+        (rows, shelves.scripts_run().await > before)
     };
     // The newest have none.
-    assert_eq!(look(20).await, (20, 0));
-    let (rows, scripts) = look(60).await;
-    assert!(rows > 30 && scripts == 0, "{rows} {scripts}");
-    let (rows, scripts) = look(20).await;
-    assert!(rows == 20 && scripts > 0, "{rows} {scripts}");
+    assert_eq!(look(20).await, (20, false));
+    assert_eq!(look(60).await, (60, false));
+    assert_eq!(look(20).await, (20, true));
+}
+
+#[tokio::test]
+async fn scripts_that_the_server_has_forgotten_are_given_to_it_again_whichever_of_them() {
+    let shelves = Shelves::new().await;
+    for n in 0..5_u64 {
+        let fields = [("d", delivery(NOON + n, &format!("e{n}"), "a.b", 3))];
+        shelves.add_at(NOON + n, &fields).await;
+    }
+    let store = shelves.world.webhooks.store();
+    let (shard, uid) = (
+        store.shard_of(&shelves.webhook.spec.id),
+        &shelves.webhook.uid,
+    );
+    let places: Vec<Place> = (0..5)
+        .map(|n| Place {
+            shelf: Shelf::History,
+            id: EntryId {
+                ms: NOON + n,
+                seq: 0,
+            },
+        })
+        .collect();
+    let counting = Counting {
+        now_ms: NOON,
+        dead_floor_ms: 1,
+        history_floor_ms: 1,
+    };
+    for known in 0..2 {
+        let _: String = shelves.world.redis.run("SCRIPT FLUSH").await;
+        if known == 1 {
+            // The first one of the two alone.
+            store
+                .delivery_counts(shard, uid, &counting)
+                .await
+                .expect("counts");
+        }
+        let (records, counts) = store
+            .counted_records(shard, uid, &places, 1_000, &counting)
+            .await
+            .expect("an answer");
+        let found = records.iter().filter(|found| matches!(found, Ok(Some(_))));
+        assert_eq!((found.count(), counts.history), (5, 5), "{known}");
+    }
 }
