@@ -34,7 +34,7 @@ const PAUSE: Duration = Duration::from_millis(100);
 const MOST_RECORDS: usize = 20_000;
 const MOST_RECORD_BYTES: usize = 32 * 1024 * 1024;
 /// What a record takes beside its payload for each attempt, about: most answers have no body, some a kilobyte.
-const RECORD_BYTES: usize = 512;
+const ATTEMPT_BYTES: usize = 512;
 /// Longer payloads that are no part of a record do not wait for it to be made.
 const PAYLOAD_AT_HAND: usize = 4 * 1024;
 /// For how long no record is made after one was refused: what a full Redis has room for belongs to deliveries.
@@ -169,7 +169,7 @@ impl Dispatch {
             event = Arc::new(event.without_payload());
         }
         let attempts = log.records().len() + 1;
-        let bytes = event.payload.len() + attempts * RECORD_BYTES;
+        let bytes = event.payload.len() + attempts * ATTEMPT_BYTES;
         let room = self.records.room(bytes)?;
         Some(Record {
             shard: keys.shard,

@@ -134,32 +134,38 @@ impl Call {
     /// As the server's answer is sorted by [`StoreError`].
     pub async fn run_slowly(self, link: &Link) -> Result<Value, StoreError> {
         let operation = self.script.operation;
-        let reply = run_all_slowly(operation, &[self], &[], link).await?.pop();
+        let asks = [Ask::Script(self)];
+        let reply = run_all_slowly(operation, &asks, link).await?.pop();
         Ok(reply.unwrap_or(Value::Nil))
     }
 }
 
-/// As [`Call::run_slowly`], several calls and after them other commands in one go and in order: a connection of the pool
-/// costs about as much as a call.
+/// What is asked of the server in one go with others.
+pub(crate) enum Ask {
+    Script(Call),
+    Plain(Cmd),
+}
+
+/// As [`Call::run_slowly`], several calls and other commands in one go and in order: a connection of the pool costs about as
+/// much as a call.
 ///
 /// # Errors
 ///
 /// The first that the server's answers hold, as it is sorted by [`StoreError`].
 pub(crate) async fn run_all_slowly(
     operation: &'static str,
-    calls: &[Call],
-    commands: &[Cmd],
+    asks: &[Ask],
     link: &Link,
 ) -> Result<Vec<Value>, StoreError> {
-    if calls.is_empty() && commands.is_empty() {
+    if asks.is_empty() {
         return Ok(Vec::new());
     }
-    let mut by_digest = redis::Pipeline::with_capacity(calls.len() + commands.len());
-    for call in calls {
-        by_digest.add_command(call.command("EVALSHA", call.script.digest()));
-    }
-    for command in commands {
-        by_digest.add_command(command.clone());
+    let mut by_digest = redis::Pipeline::with_capacity(asks.len());
+    for ask in asks {
+        by_digest.add_command(match ask {
+            Ask::Script(call) => call.command("EVALSHA", call.script.digest()),
+            Ask::Plain(command) => command.clone(),
+        });
     }
     let mut replies = link.slowly_each(operation, &by_digest).await?;
     let is_unknown =
@@ -168,12 +174,12 @@ pub(crate) async fn run_all_slowly(
         return link.checked(operation, replies);
     };
     // All from there on, so that they still run in order.
-    let mut by_body = redis::Pipeline::with_capacity(calls.len() + commands.len());
-    for call in calls.iter().skip(from) {
-        by_body.add_command(call.command("EVAL", call.script.body));
-    }
-    for command in commands {
-        by_body.add_command(command.clone());
+    let mut by_body = redis::Pipeline::with_capacity(asks.len());
+    for ask in asks.iter().skip(from) {
+        by_body.add_command(match ask {
+            Ask::Script(call) => call.command("EVAL", call.script.body),
+            Ask::Plain(command) => command.clone(),
+        });
     }
     replies.truncate(from);
     let mut replies = link.checked(operation, replies)?;
