@@ -10,20 +10,22 @@ mod condition;
 mod hand_over;
 pub(crate) mod handle;
 pub mod http_client;
-mod idle;
 mod lane;
 pub mod limiter;
 mod notify;
 mod settle;
 mod stats;
 pub mod threads;
+mod turns;
 mod upkeep;
+mod usher;
 
 use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use tokio::runtime::Handle;
 use tokio::sync::{Semaphore, mpsc};
 use tokio_util::task::TaskTracker;
 
@@ -82,6 +84,8 @@ pub struct Dispatch {
     era: Arc<Era>,
     registry: Arc<Registry>,
     threads: Arc<LaneThreads>,
+    /// Where everything but lanes runs.
+    common: Handle,
     /// The shared cap on attempts in flight.
     slots: Arc<Semaphore>,
     budget: Arc<TakenBudget>,
@@ -102,6 +106,10 @@ pub struct Dispatch {
 
 impl Dispatch {
     /// The dispatch of one era. Its background work ends with the era.
+    ///
+    /// # Panics
+    ///
+    /// Outside of a runtime.
     pub fn new(parts: Parts) -> Arc<Dispatch> {
         let (settled, arriving) = mpsc::unbounded_channel();
         let tasks = TaskTracker::new();
@@ -118,7 +126,7 @@ impl Dispatch {
         let delivery = &parts.settings.delivery;
         Arc::new(Dispatch {
             slots: Arc::new(Semaphore::new(delivery.max_in_flight_total)),
-            budget: TakenBudget::new(delivery, parts.threads.idle()),
+            budget: TakenBudget::new(delivery),
             lanes: (0..parts.store.shards())
                 .map(|_| Mutex::default())
                 .collect(),
@@ -141,6 +149,7 @@ impl Dispatch {
             era: parts.era,
             registry: parts.registry,
             threads: parts.threads,
+            common: Handle::current(),
         })
     }
 
@@ -259,16 +268,12 @@ impl Dispatch {
         let Some(permit) = self.budget.take(event.payload.len()) else {
             return Err(share);
         };
-        let sent = handle.offers.try_send(Offer {
+        let offered = handle.offer(Offer {
             event: event.clone(),
             share,
             permit,
         });
-        sent.map_err(|refused| match refused {
-            mpsc::error::TrySendError::Full(offer) | mpsc::error::TrySendError::Closed(offer) => {
-                offer.share
-            }
-        })
+        offered.map_err(|refused| refused.share)
     }
 
     /// There is work in the queue of `uid`, or something scheduled there may be due sooner than its lane knows.
@@ -317,13 +322,15 @@ impl Dispatch {
         let (prepared, limiter) = self.prepare(to)?;
         let (offers, inbox) = mpsc::channel(INBOX);
         let open = !behind && to.delivers() && !to.is_fifo();
-        let handle = Arc::new(LaneHandle::new(offers, open));
-        lanes.insert(to.uid.clone(), handle.clone());
         let thread = self.threads.of(&to.uid);
+        let announcements = thread.announcements.clone();
+        let handle = Arc::new(LaneHandle::new(offers, announcements, open));
+        lanes.insert(to.uid.clone(), handle.clone());
         let lane = Lane::new(
             self.clone(),
             Beginning {
                 http: thread.http.clone(),
+                turns: thread.turns.clone(),
                 handle: handle.clone(),
                 offers: inbox,
                 registered: to.clone(),

@@ -135,7 +135,6 @@ impl Fanout {
         let deliveries = wanted.len();
         let budget = self.dispatch.budget();
         for to in wanted {
-            budget.calm().await;
             if budget.is_full() {
                 // What is taken starts within a moment or is stored: there will be room, and until then the event is
                 // as safe in its stream as it would be in a queue, and cheaper.

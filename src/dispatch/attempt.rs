@@ -256,6 +256,13 @@ impl Prepared {
         }
     }
 
+    /// Makes of the body what can be made before there is a request.
+    pub fn make_ahead(&self, event: &mut Event) {
+        if self.body_mode == BodyMode::Envelope {
+            event.enclose(&self.tenant_field);
+        }
+    }
+
     /// The request of the `attempt`th attempt at `event`, signed as of `at_ms` (Unix ms), with the secrets that sign then.
     pub fn request(&self, event: &Event, webhook_id: &str, attempt: u32, at_ms: u64) -> Post {
         let (body, keys, unix_s) = (self.body(event), self.keys_at(at_ms), at_ms / 1_000);

@@ -4,10 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use tokio::time::timeout;
-
 use super::condition::Condition;
-use super::idle::{AT_A_TIME, Idle};
 use crate::settings::DeliverySettings;
 
 /// Unstarted taken deliveries of all lanes together. Beyond it the reader of a source waits: what is still in the
@@ -21,26 +18,15 @@ const ROOM_PART: usize = 2;
 /// How long it is worth to wait for much room: others may take what becomes free before there is, and then any must do.
 pub const ROOM_WITHIN: Duration = Duration::from_millis(250);
 
-/// Taken deliveries, those in flight included, beyond which the reader lets lanes finish first while they have no time for
-/// more: this, or a part of all that may be in flight, which a flood must never come to. With a fourth of it a flood is
-/// slower; with all 4,096 of the default each delivery costs half as much again (`scripts/bench hundred` tells).
-const CROWD: usize = 1_024;
-const CROWD_PART: usize = 4;
-/// How long the reader waits for lanes to have time, before it goes on with a few. It is rarely as long: without anything
-/// new a thread finishes what it has.
-const CALM_WITHIN: Duration = Duration::from_millis(50);
-
 /// Bounds number and bytes of taken deliveries.
 #[derive(Debug)]
 pub struct TakenBudget {
     most: usize,
     most_bytes: usize,
-    crowd: usize,
     count: AtomicUsize,
     unstarted: AtomicUsize,
     bytes: AtomicUsize,
     freed: Condition,
-    idle: Arc<Idle>,
 }
 
 /// One taken delivery's part of the budget; given back when dropped.
@@ -52,17 +38,15 @@ pub struct TakenPermit {
 }
 
 impl TakenBudget {
-    /// A budget of what `delivery` allows, for the threads of lanes that tell when they are `idle`.
-    pub(super) fn new(delivery: &DeliverySettings, idle: Arc<Idle>) -> Arc<TakenBudget> {
+    /// A budget of what `delivery` allows.
+    pub(super) fn new(delivery: &DeliverySettings) -> Arc<TakenBudget> {
         Arc::new(TakenBudget {
             most: delivery.max_taken,
             most_bytes: delivery.max_taken_bytes,
-            crowd: CROWD.min((delivery.max_in_flight_total / CROWD_PART).max(AT_A_TIME)),
             count: AtomicUsize::new(0),
             unstarted: AtomicUsize::new(0),
             bytes: AtomicUsize::new(0),
             freed: Condition::default(),
-            idle,
         })
     }
 
@@ -75,7 +59,6 @@ impl TakenBudget {
         self.count.fetch_add(1, Ordering::AcqRel);
         self.unstarted.fetch_add(1, Ordering::AcqRel);
         self.bytes.fetch_add(bytes, Ordering::AcqRel);
-        self.idle.took();
         Some(TakenPermit {
             budget: self.clone(),
             bytes,
@@ -94,30 +77,6 @@ impl TakenBudget {
     fn has_room(&self) -> bool {
         let unstarted = self.unstarted.load(Ordering::SeqCst);
         unstarted <= MOST_UNSTARTED.min(self.most) / ROOM_PART && !self.is_full()
-    }
-
-    /// Whether much is taken that the lanes have no time for.
-    fn is_crowded(&self) -> bool {
-        self.idle.is_overdue() && self.count() >= self.crowd
-    }
-
-    /// Returns at once, or, if more is taken than the lanes have time for, in a moment.
-    pub async fn calm(&self) {
-        if !self.is_crowded() {
-            return;
-        }
-        if timeout(CALM_WITHIN, self.calmed()).await.is_err() {
-            self.idle.begin_anew();
-        }
-    }
-
-    async fn calmed(&self) {
-        let is_calm = || !self.idle.is_overdue() || self.has_thinned();
-        self.idle.changed.until(is_calm).await;
-    }
-
-    fn has_thinned(&self) -> bool {
-        self.count.load(Ordering::SeqCst) <= self.crowd / ROOM_PART
     }
 
     /// How many deliveries are taken.
@@ -157,7 +116,6 @@ impl Drop for TakenPermit {
             budget.count.fetch_sub(1, Ordering::SeqCst);
             budget.bytes.fetch_sub(self.bytes, Ordering::SeqCst);
         });
-        budget.idle.changed.tell_if(|| budget.has_thinned());
     }
 }
 
@@ -168,69 +126,18 @@ mod tests {
     use super::*;
     use crate::settings::Settings;
 
-    fn budget(most: usize, most_bytes: usize, idle: &Arc<Idle>) -> Arc<TakenBudget> {
+    fn budget(most: usize, most_bytes: usize) -> Arc<TakenBudget> {
         let delivery = DeliverySettings {
             max_taken: most,
             max_taken_bytes: most_bytes,
             ..Settings::defaults_for_tests().delivery
         };
-        TakenBudget::new(&delivery, idle.clone())
-    }
-
-    #[tokio::test]
-    async fn beyond_a_number_the_reader_waits_until_the_lanes_have_time() {
-        let idle = Arc::new(Idle::new(true));
-        let budget = budget(usize::MAX, usize::MAX, &idle);
-        let start = |mut permit: TakenPermit| {
-            permit.start();
-            permit
-        };
-        let mut taken: Vec<TakenPermit> = Vec::new();
-        while taken.len() < CROWD {
-            assert!(budget.calm().now_or_never().is_some());
-            taken.extend(budget.take(1).map(start));
-        }
-        // A thread has time.
-        let mut calm = Box::pin(budget.calmed());
-        assert!(calm.as_mut().now_or_never().is_none());
-        idle.rests();
-        assert!(calm.now_or_never().is_some());
-        // For as long as it has.
-        taken.extend((0..CROWD).filter_map(|_| budget.take(1).map(start)));
-        assert!(budget.calm().now_or_never().is_some());
-        idle.goes_on();
-        // Half of it is done.
-        taken.extend((0..CROWD).filter_map(|_| budget.take(1).map(start)));
-        let mut calm = Box::pin(budget.calmed());
-        while taken.len() > CROWD / ROOM_PART {
-            assert!(calm.as_mut().now_or_never().is_none());
-            taken.pop();
-        }
-        assert!(calm.now_or_never().is_some());
-        // Neither: it goes on with a few after a while.
-        taken.extend((0..CROWD).filter_map(|_| budget.take(1).map(start)));
-        let asked = tokio::time::Instant::now();
-        budget.calm().await;
-        assert!(asked.elapsed() >= CALM_WITHIN);
-        assert!(budget.calm().now_or_never().is_some());
-    }
-
-    #[test]
-    fn without_threads_that_tell_when_they_have_time_nobody_waits_for_that() {
-        let budget = budget(usize::MAX, usize::MAX, &Arc::new(Idle::new(false)));
-        let start = |mut permit: TakenPermit| {
-            permit.start();
-            permit
-        };
-        let taken: Vec<TakenPermit> = (0..2 * CROWD)
-            .filter_map(|_| budget.take(1).map(start))
-            .collect();
-        assert!(taken.len() > CROWD && budget.calm().now_or_never().is_some());
+        TakenBudget::new(&delivery)
     }
 
     #[test]
     fn either_bound_refuses_and_a_dropped_permit_makes_room() {
-        let budget = budget(2, 100, &Arc::new(Idle::new(true)));
+        let budget = budget(2, 100);
         let first = budget.take(60);
         let second = budget.take(60);
         assert!(first.is_some() && second.is_some());
@@ -242,7 +149,7 @@ mod tests {
 
     #[tokio::test]
     async fn whoever_waits_for_room_is_woken_when_there_is_some() {
-        let budget = budget(1, 100, &Arc::new(Idle::new(true)));
+        let budget = budget(1, 100);
         let permit = budget.take(1);
         let waiter = tokio::spawn({
             let budget = budget.clone();
@@ -255,7 +162,7 @@ mod tests {
 
     #[test]
     fn whoever_waits_for_room_is_woken_for_much_of_it_and_not_for_each_single_one() {
-        let budget = budget(usize::MAX, usize::MAX, &Arc::new(Idle::new(true)));
+        let budget = budget(usize::MAX, usize::MAX);
         let mut taken: Vec<TakenPermit> = std::iter::from_fn(|| budget.take(1)).collect();
         assert_eq!(taken.len(), MOST_UNSTARTED);
         let mut room = Box::pin(budget.room());
@@ -270,7 +177,7 @@ mod tests {
 
     #[test]
     fn room_that_is_made_while_the_last_is_taken_is_not_overlooked() {
-        let budget = budget(2, usize::MAX, &Arc::new(Idle::new(true)));
+        let budget = budget(2, usize::MAX);
         let (give, given) = std::sync::mpsc::channel::<TakenPermit>();
         let dropper = std::thread::spawn(move || given.into_iter().for_each(drop));
         let runtime = tokio::runtime::Builder::new_current_thread()

@@ -17,11 +17,17 @@ pub(crate) struct Offer {
     pub permit: TakenPermit,
 }
 
+/// Tells lanes of a thread that something was offered to them; see [`super::usher`].
+pub(crate) type Announcements = mpsc::UnboundedSender<Arc<LaneHandle>>;
+
 /// The other tasks' end of a lane.
 pub(crate) struct LaneHandle {
     /// Where offers go. Sent to only under the lock of the lanes' map, so that a lane that finds it empty under the
     /// same lock can end without missing one.
-    pub offers: mpsc::Sender<Offer>,
+    offers: mpsc::Sender<Offer>,
+    announcements: Announcements,
+    /// Whether it is on its way to the lane that something was offered.
+    is_announced: AtomicBool,
     /// Whether the lane will send an offer within a moment.
     open: AtomicBool,
     woken: AtomicBool,
@@ -30,20 +36,69 @@ pub(crate) struct LaneHandle {
     unsettled: AtomicUsize,
     /// Entries whose removal is done, until the lane takes note of them.
     removed: Mutex<Vec<EntryId>>,
+    /// Whether it stands in the line of its thread, what it could start, and the turns that it was granted there.
+    is_in_line: AtomicBool,
+    wanted: AtomicUsize,
+    granted: AtomicUsize,
     signal: Notify,
 }
 
+impl std::fmt::Debug for LaneHandle {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("LaneHandle").finish_non_exhaustive()
+    }
+}
+
 impl LaneHandle {
-    pub fn new(offers: mpsc::Sender<Offer>, open: bool) -> LaneHandle {
+    pub fn new(
+        offers: mpsc::Sender<Offer>,
+        announcements: Announcements,
+        open: bool,
+    ) -> LaneHandle {
         LaneHandle {
             offers,
+            announcements,
+            is_announced: AtomicBool::new(false),
             open: AtomicBool::new(open),
             woken: AtomicBool::new(false),
             rescheduled: AtomicBool::new(false),
             changed: AtomicBool::new(false),
             unsettled: AtomicUsize::new(0),
             removed: Mutex::default(),
+            is_in_line: AtomicBool::new(false),
+            wanted: AtomicUsize::new(0),
+            granted: AtomicUsize::new(0),
             signal: Notify::new(),
+        }
+    }
+
+    /// Puts a delivery into the lane's inbox, and has the lane told.
+    ///
+    /// # Errors
+    ///
+    /// The offer comes back: the inbox is full, or the lane is over.
+    pub fn offer(self: &Arc<LaneHandle>, offer: Offer) -> Result<(), Offer> {
+        self.offers
+            .try_send(offer)
+            .map_err(|refused| match refused {
+                mpsc::error::TrySendError::Full(offer)
+                | mpsc::error::TrySendError::Closed(offer) => offer,
+            })?;
+        if !self.is_announced.swap(true, Ordering::AcqRel)
+            && self.announcements.send(self.clone()).is_err()
+        {
+            // Its thread is gone, and the lane with it.
+            self.signal.notify_one();
+        }
+        Ok(())
+    }
+
+    /// Wakes the lane, unless it has found what was offered already.
+    pub fn announce(&self) {
+        // Before the look: what is offered from now on is announced again.
+        self.is_announced.swap(false, Ordering::AcqRel);
+        if self.offers.capacity() < self.offers.max_capacity() {
+            self.signal.notify_one();
         }
     }
 
@@ -91,6 +146,30 @@ impl LaneHandle {
     /// Whether somebody called since the lane last looked.
     pub fn has_news(&self) -> bool {
         self.woken.load(Ordering::Acquire) || self.changed.load(Ordering::Acquire)
+    }
+
+    /// Whether the lane's task is no more.
+    pub fn is_over(&self) -> bool {
+        self.offers.is_closed()
+    }
+
+    /// Whether the lane, which could start `wanted` attempts, did not stand in line before.
+    pub fn gets_in_line(&self, wanted: usize) -> bool {
+        self.wanted.store(wanted, Ordering::Release);
+        !self.is_in_line.swap(true, Ordering::AcqRel)
+    }
+
+    /// The lane was first in line: it may start as many attempts as it wants, and `most` at most. Returns how many.
+    pub fn call(&self, most: usize) -> usize {
+        let granted = self.wanted.load(Ordering::Acquire).min(most);
+        self.granted.store(granted, Ordering::Release);
+        self.is_in_line.store(false, Ordering::Release);
+        self.signal.notify_one();
+        granted
+    }
+
+    pub fn take_granted(&self) -> usize {
+        self.granted.swap(0, Ordering::AcqRel)
     }
 
     pub async fn signalled(&self) {

@@ -287,7 +287,8 @@ impl HttpClient {
             None => Box::pin(self.connect(&post.to, may_reuse)).await?,
         };
         *over = Some(Arc::clone(lent.usage()));
-        match lent.send(post.into_request(lent.is_http2())).await {
+        let answer = pin!(lent.send(post.into_request(lent.is_http2())));
+        match lent.drive(answer).await {
             Ok(response) => Ok((lent, response)),
             Err(error) => Err(PostError::Lost {
                 error,
@@ -359,11 +360,12 @@ async fn read_start(
         if frames.is_multiple_of(FRAMES_AT_A_TIME) {
             tokio::task::yield_now().await;
         }
+        let mut next = body.frame();
         let frame = tokio::select! {
             // The deadline first: a peer whose frames are always ready must not keep it from being looked at.
             biased;
             () = deadline.as_mut() => return (kept, false),
-            frame = lent.drive(body.frame()) => frame,
+            frame = lent.drive(Pin::new(&mut next)) => frame,
         };
         let data = match frame {
             None => break,

@@ -24,7 +24,7 @@ use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use self::flight::{Flight, Landed};
+use self::flight::{Flight, Landed, Launched};
 use self::read::Read;
 use self::rest::Shown;
 use self::write::Write;
@@ -34,6 +34,7 @@ use super::budget::TakenPermit;
 use super::handle::{LaneHandle, Offer};
 use super::http_client::HttpClient;
 use super::limiter::Limiter;
+use super::turns::Turns;
 use crate::delivery::Tries;
 use crate::event::{EntryId, Event};
 use crate::registry::Registered;
@@ -89,10 +90,42 @@ struct Unstored {
     store_after: Instant,
 }
 
+/// What the lane goes by until it looks again. It asks many times what time it is.
+#[derive(Clone, Copy)]
+struct Now {
+    at: Instant,
+    /// Unix ms.
+    ms: u64,
+    /// Whether the daemon may act.
+    is_valid: bool,
+}
+
+impl Now {
+    fn look(dispatch: &Dispatch) -> Now {
+        Now {
+            at: Instant::now(),
+            ms: dispatch.clock.unix_ms(),
+            is_valid: dispatch.era.is_valid(),
+        }
+    }
+}
+
+/// What a lane that waited was woken by.
+enum Woken {
+    Landed(Landed),
+    Written(Write),
+    Read(Read),
+    /// A part of the shared cap came free.
+    Permitted(OwnedSemaphorePermit),
+    /// Somebody called, or it is time to look.
+    Signalled,
+}
+
 /// The task's state.
 pub(super) struct Lane {
     dispatch: Arc<Dispatch>,
     http: Arc<HttpClient>,
+    turns: Option<Arc<Turns>>,
     handle: Arc<LaneHandle>,
     offers: mpsc::Receiver<Offer>,
     registered: Arc<Registered>,
@@ -105,6 +138,7 @@ pub(super) struct Lane {
     paused: bool,
     deleted: bool,
     draining: bool,
+    now: Now,
 
     /// Offered and not started, the oldest first.
     taken: VecDeque<Taken>,
@@ -115,8 +149,8 @@ pub(super) struct Lane {
     ready: VecDeque<(Held, u64)>,
     flights: HashMap<u64, Flight>,
     flying: FuturesUnordered<Boxed<Landed>>,
-    /// Flights of taken deliveries by their start, to be stored when they take long.
-    launched: VecDeque<(Instant, u64)>,
+    /// Flights by their start.
+    launched: VecDeque<Launched>,
     next_flight: u64,
     /// Deliveries that went into the history.
     recorded: u64,
@@ -153,6 +187,8 @@ pub(super) struct Lane {
 pub(super) struct Beginning {
     /// The client of its thread.
     pub http: Arc<HttpClient>,
+    /// What the lanes of its thread may have in flight.
+    pub turns: Option<Arc<Turns>>,
     pub handle: Arc<LaneHandle>,
     pub offers: mpsc::Receiver<Offer>,
     pub registered: Arc<Registered>,
@@ -167,9 +203,10 @@ pub(super) struct Beginning {
 
 impl Lane {
     pub(super) fn new(dispatch: Arc<Dispatch>, beginning: Beginning) -> Lane {
-        let now = Instant::now();
+        let now = Now::look(&dispatch);
         Lane {
             http: beginning.http,
+            turns: beginning.turns,
             handle: beginning.handle,
             offers: beginning.offers,
             prepared: beginning.prepared,
@@ -181,6 +218,7 @@ impl Lane {
             paused: !beginning.registered.delivers(),
             deleted: false,
             draining: dispatch.is_draining(beginning.registered.shard),
+            now,
             taken: VecDeque::new(),
             lingers_since: None,
             unstored: Vec::new(),
@@ -201,7 +239,7 @@ impl Lane {
             looks: 0,
             window_count: read::FIRST_WINDOW,
             read_retries_next: true,
-            read_after: now,
+            read_after: now.at,
             hold_ms: 0,
             token_at: None,
             denied: false,
@@ -230,6 +268,7 @@ impl Lane {
         }
         let timer = tokio::time::sleep(Duration::ZERO);
         tokio::pin!(timer);
+        self.now = Now::look(&self.dispatch);
         loop {
             self.look_around();
             self.store_what_lingers();
@@ -238,43 +277,52 @@ impl Lane {
             self.adjust_open();
             let deadline = match self.next_deadline() {
                 Some(deadline) => deadline,
-                None => match self.try_to_end().await {
-                    true => return,
-                    false => continue,
-                },
+                None => {
+                    if self.try_to_end().await {
+                        return;
+                    }
+                    self.now = Now::look(&self.dispatch);
+                    continue;
+                }
             };
             // A timer that is early costs one look; one that is set anew for each delivery costs more.
             if deadline < timer.deadline() || timer.is_elapsed() {
                 timer.as_mut().reset(deadline);
             }
             let handle = self.handle.clone();
-            tokio::select! {
-                Some(landed) = self.flying.next(), if !self.flying.is_empty() => {
-                    self.landed(landed);
-                    while let Some(Some(landed)) = self.flying.next().now_or_never() {
-                        self.landed(landed);
-                    }
-                }
-                offer = self.offers.recv() => {
-                    if let Some(offer) = offer {
-                        self.take(offer);
-                        while let Ok(offer) = self.offers.try_recv() {
-                            self.take(offer);
-                        }
-                    }
-                }
-                Some(write) = self.writing.next(), if !self.writing.is_empty() => self.written(write),
-                read = poll_optional(&mut self.reading), if self.reading.is_some() => {
-                    self.reading = None;
-                    self.read(read);
-                }
+            let woken = tokio::select! {
+                Some(landed) = self.flying.next(), if !self.flying.is_empty() => Woken::Landed(landed),
+                Some(write) = self.writing.next(), if !self.writing.is_empty() => Woken::Written(write),
+                read = poll_optional(&mut self.reading), if self.reading.is_some() => Woken::Read(read),
                 permit = poll_optional(&mut self.waiting_for_permit), if self.waiting_for_permit.is_some() => {
-                    self.waiting_for_permit = None;
-                    self.spare = Some(permit);
+                    Woken::Permitted(permit)
                 }
-                () = handle.signalled() => {}
-                () = &mut timer => {}
+                () = handle.signalled() => Woken::Signalled,
+                () = &mut timer => Woken::Signalled,
+            };
+            self.now = Now::look(&self.dispatch);
+            self.take_up(woken);
+        }
+    }
+
+    fn take_up(&mut self, woken: Woken) {
+        match woken {
+            Woken::Landed(landed) => {
+                self.landed(landed);
+                while let Some(Some(landed)) = self.flying.next().now_or_never() {
+                    self.landed(landed);
+                }
             }
+            Woken::Written(write) => self.written(write),
+            Woken::Read(read) => {
+                self.reading = None;
+                self.read(read);
+            }
+            Woken::Permitted(permit) => {
+                self.waiting_for_permit = None;
+                self.spare = Some(permit);
+            }
+            Woken::Signalled => {}
         }
     }
 
@@ -400,7 +448,7 @@ impl Lane {
         }
         self.taken.push_back(Taken {
             held,
-            since: Instant::now(),
+            since: self.now.at,
         });
     }
 
@@ -419,17 +467,20 @@ impl Lane {
 
     /// Whether attempts may be started at all.
     fn may_send(&self) -> bool {
-        !self.paused && !self.deleted && !self.draining && self.dispatch.era.is_valid()
+        !self.paused && !self.deleted && !self.draining && self.now.is_valid
     }
 
-    fn holds(&self, now_ms: u64) -> bool {
-        self.hold_ms > now_ms
+    fn holds(&self) -> bool {
+        self.hold_ms > self.now.ms
     }
 }
 
 impl Drop for Lane {
     fn drop(&mut self) {
         self.handle.set_open(false);
+        if let Some(turns) = &self.turns {
+            turns.give_back(self.handle.take_granted());
+        }
         self.shown.set(&self.dispatch.metrics, None);
         self.dispatch.lane_dropped(&self.keys, &self.handle);
     }

@@ -9,10 +9,14 @@ use std::num::NonZeroUsize;
 use std::sync::Arc;
 
 use tokio::runtime::Handle;
+use tokio::sync::mpsc;
+use tokio::time::Instant;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
+use super::handle::Announcements;
 use super::http_client::HttpClient;
-use super::idle::Idle;
+use super::turns::Turns;
+use super::usher::usher;
 
 /// Lanes that run between two looks for answers and timers: one of them may have much to do.
 const TASKS_BETWEEN_LOOKS: u32 = 16;
@@ -44,7 +48,6 @@ impl ThreadCounts {
 /// See the module's own words. They end with it.
 pub struct LaneThreads {
     threads: Vec<LaneThread>,
-    idle: Arc<Idle>,
     _stop: DropGuard,
 }
 
@@ -55,6 +58,26 @@ pub(super) struct LaneThread {
     pub runtime: Handle,
     /// The client whose connections it drives.
     pub http: Arc<HttpClient>,
+    /// Where its lanes are told of offers.
+    pub announcements: Announcements,
+    /// What its lanes may have in flight; `None` where lanes run among everything else.
+    pub turns: Option<Arc<Turns>>,
+}
+
+impl LaneThread {
+    fn new(runtime: Handle, http: Arc<HttpClient>, turns: Option<Arc<Turns>>) -> LaneThread {
+        let (announcements, announced) = mpsc::unbounded_channel();
+        runtime.spawn(usher(announced));
+        if let Some(turns) = &turns {
+            runtime.spawn(turns.clone().keep());
+        }
+        LaneThread {
+            runtime,
+            http,
+            announcements,
+            turns,
+        }
+    }
 }
 
 impl LaneThreads {
@@ -70,30 +93,20 @@ impl LaneThreads {
     /// Outside of a runtime.
     pub fn start(count: usize, http: &Arc<HttpClient>) -> std::io::Result<LaneThreads> {
         let stop = CancellationToken::new().drop_guard();
-        let idle = Arc::new(Idle::new(count > 0));
         let mut threads = Vec::new();
         for number in 0..count {
-            threads.push(LaneThread {
-                runtime: start(number, stop.token().clone(), idle.clone())?,
-                http: Arc::new(http.apart()),
-            });
+            let turns = Arc::new(Turns::default());
+            let runtime = start(number, stop.token().clone(), turns.clone())?;
+            let http = Arc::new(http.apart());
+            threads.push(LaneThread::new(runtime, http, Some(turns)));
         }
         if threads.is_empty() {
-            threads.push(LaneThread {
-                runtime: Handle::current(),
-                http: http.clone(),
-            });
+            threads.push(LaneThread::new(Handle::current(), http.clone(), None));
         }
         Ok(LaneThreads {
             threads,
-            idle,
             _stop: stop,
         })
-    }
-
-    /// Whether they have time for more.
-    pub(super) fn idle(&self) -> Arc<Idle> {
-        self.idle.clone()
     }
 
     /// The thread of the lane of `uid`: always the same, so that it finds its connections again.
@@ -105,18 +118,18 @@ impl LaneThreads {
     }
 }
 
-/// Starts a thread whose runtime runs until `stop`, and tells when it is `idle`. The runtime is made and dropped there: it
+/// Starts a thread whose runtime runs until `stop`, and tells when it rests. The runtime is made and dropped there: it
 /// must not be where others are.
-fn start(number: usize, stop: CancellationToken, idle: Arc<Idle>) -> std::io::Result<Handle> {
+fn start(number: usize, stop: CancellationToken, turns: Arc<Turns>) -> std::io::Result<Handle> {
     let (tell, told) = std::sync::mpsc::channel();
     let run = move || {
         let made = tokio::runtime::Builder::new_current_thread()
             .event_interval(TASKS_BETWEEN_LOOKS)
             .on_thread_park({
-                let idle = idle.clone();
-                move || idle.rests()
+                let turns = turns.clone();
+                move || turns.rests(Instant::now())
             })
-            .on_thread_unpark(move || idle.goes_on())
+            .on_thread_unpark(move || turns.goes_on(Instant::now()))
             .enable_all()
             .build();
         match made {

@@ -18,6 +18,7 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::future::Either;
 use http::{Request, Response};
 use http_body_util::Full;
 use hyper::body::Incoming;
@@ -57,18 +58,8 @@ impl Http1 {
         })
     }
 
-    /// Sends a request and waits for the head of its answer.
-    pub async fn send(
-        &mut self,
-        request: Request<Full<Bytes>>,
-    ) -> hyper::Result<Response<Incoming>> {
-        let answer = self.sender.send_request(request);
-        self.drive(answer).await
-    }
-
     /// Awaits what this connection brings.
-    pub async fn drive<T>(&mut self, awaited: impl Future<Output = T>) -> T {
-        let mut awaited = std::pin::pin!(awaited);
+    pub async fn drive<F: Future>(&mut self, mut awaited: Pin<&mut F>) -> F::Output {
         poll_fn(|cx| {
             self.poll_connection(cx);
             awaited.as_mut().poll(cx)
@@ -132,19 +123,20 @@ impl Lent {
         matches!(self, Lent::Http2(_))
     }
 
-    /// Sends a request and waits for the head of its answer.
-    pub async fn send(
+    /// Sends a request; the head of its answer is to be awaited by [`Lent::drive`].
+    // An `async fn` would keep the request beside what it makes of it, and many attempts are under way at a time.
+    pub fn send(
         &mut self,
         request: Request<Full<Bytes>>,
-    ) -> hyper::Result<Response<Incoming>> {
+    ) -> impl Future<Output = hyper::Result<Response<Incoming>>> + use<> {
         match self {
-            Lent::Http1(connection) => connection.send(request).await,
-            Lent::Http2(connection) => connection.sender.send_request(request).await,
+            Lent::Http1(connection) => Either::Left(connection.sender.send_request(request)),
+            Lent::Http2(connection) => Either::Right(connection.sender.send_request(request)),
         }
     }
 
     /// Awaits what this connection brings.
-    pub async fn drive<T>(&mut self, awaited: impl Future<Output = T>) -> T {
+    pub async fn drive<F: Future>(&mut self, awaited: Pin<&mut F>) -> F::Output {
         match self {
             Lent::Http1(connection) => connection.drive(awaited).await,
             Lent::Http2(_) => awaited.await,

@@ -14,6 +14,7 @@ use super::{
 };
 use crate::delivery::{DeadReason, Tries};
 use crate::dispatch::attempt::{Attempt, Attempted, Prepared};
+use crate::dispatch::turns::Turn;
 use crate::outcome::{AttemptResult, Outcome};
 use crate::registry::Registered;
 use crate::retry::Next;
@@ -31,6 +32,16 @@ pub(super) struct Flight {
     /// Its store is under way: what lands is held until the reply.
     pub storing: bool,
     pub landed: Option<Attempted>,
+    /// Its turn, as long as it is not slow.
+    turn: Option<Turn>,
+}
+
+/// A flight by its start, to be looked at if it takes long.
+pub(super) struct Launched {
+    pub at: Instant,
+    number: u64,
+    /// Whether its delivery was taken, and is to be stored then.
+    is_taken: bool,
 }
 
 /// The first bytes of a last answer.
@@ -68,8 +79,17 @@ pub(super) struct Landed {
 impl Lane {
     /// Starts what can be started now.
     pub(super) fn start_attempts(&mut self) {
+        let mut granted = self.handle.take_granted();
+        self.start_granted(&mut granted);
+        if let Some(turns) = &self.turns {
+            turns.give_back(granted);
+        }
+    }
+
+    /// The same, with turns that were `granted` to the lane; what it has no use for stays there.
+    fn start_granted(&mut self, granted: &mut usize) {
         self.denied = false;
-        let now_ms = self.dispatch.clock.unix_ms();
+        let now_ms = self.now.ms;
         if !self.may_send() {
             // Nothing waits for a token or a part of the cap any more, so that nothing keeps the lane from ending.
             self.token_at = None;
@@ -77,10 +97,10 @@ impl Lane {
             self.waiting_for_permit = None;
             return;
         }
-        if self.holds(now_ms) {
+        if self.holds() {
             return;
         }
-        if self.token_at.is_some_and(|(_, at)| Instant::now() < at) {
+        if self.token_at.is_some_and(|(_, at)| self.now.at < at) {
             return;
         }
         let most = if self.fifo {
@@ -94,6 +114,21 @@ impl Lane {
                 self.token_at = None;
                 break;
             };
+            let turn = match &self.turns {
+                None => None,
+                Some(turns) => match turns.take(granted, self.waits_since()) {
+                    Some(turn) => Some(turn),
+                    None => {
+                        let waiting = self.ready.len() + self.unstored.len() + self.taken.len();
+                        let wanted = waiting.min(most - self.flights.len());
+                        turns.wait(&self.handle, wanted, self.waits_since());
+                        if !self.flights.is_empty() {
+                            self.spare = None;
+                        }
+                        return;
+                    }
+                },
+            };
             let Some(permit) = self.permit() else { return };
             if !self.token() {
                 // The part of the shared cap goes back: others can use it while this lane waits for its token.
@@ -106,10 +141,15 @@ impl Lane {
                 Origin::Taken => self.take_off(),
             };
             if let Some(held) = held {
-                self.launch(held, permit, now_ms);
+                self.launch(held, permit, turn);
             }
         }
         self.spare = None;
+    }
+
+    /// Since when the oldest delivery that was taken waits. What was queued has time.
+    fn waits_since(&self) -> Instant {
+        self.taken.front().map_or(self.now.at, |taken| taken.since)
     }
 
     /// Where the next delivery to start is: what was queued is older than what is taken.
@@ -185,7 +225,7 @@ impl Lane {
         }
     }
 
-    fn launch(&mut self, held: Held, permit: OwnedSemaphorePermit, now_ms: u64) {
+    fn launch(&mut self, held: Held, permit: OwnedSemaphorePermit, turn: Option<Turn>) {
         if !self.prepared.can_carry(&held.event) {
             drop(permit);
             self.bury(held, DeadReason::NotJson, None);
@@ -193,9 +233,11 @@ impl Lane {
         }
         let number = self.next_flight;
         self.next_flight += 1;
-        if matches!(held.home, Home::Source { .. }) {
-            self.launched.push_back((Instant::now(), number));
-        }
+        self.launched.push_back(Launched {
+            at: self.now.at,
+            number,
+            is_taken: matches!(held.home, Home::Source { .. }),
+        });
         let attempts = held
             .tries
             .as_ref()
@@ -206,7 +248,7 @@ impl Lane {
             held.event.clone(),
             self.webhook_id.clone(),
             attempts + 1,
-            now_ms,
+            self.now.ms,
         );
         let (http, metrics) = (self.http.clone(), dispatch.metrics.clone());
         let in_flight = InFlight::new(&dispatch.metrics.in_flight);
@@ -226,19 +268,19 @@ impl Lane {
                 held,
                 registered: self.registered.clone(),
                 prepared: self.prepared.clone(),
-                started_ms: now_ms,
+                started_ms: self.now.ms,
                 storing: false,
                 landed: None,
+                turn,
             },
         );
     }
 
     /// Stores taken deliveries that wait or fly for too long, and, when nothing may be sent, all that wait.
     pub(super) fn store_what_lingers(&mut self) {
-        let now = Instant::now();
+        let now = self.now.at;
         let blocked = !self.may_send() && (self.paused || self.draining);
-        let held_up =
-            blocked || self.token_at.is_some() || self.holds(self.dispatch.clock.unix_ms());
+        let held_up = blocked || self.token_at.is_some() || self.holds();
         let oldest = self.taken.front().map(|taken| taken.since);
         self.lingers_since = oldest
             .filter(|since| now >= *since + TAKEN_UNSTARTED)
@@ -263,24 +305,40 @@ impl Lane {
                     .collect(),
             );
         }
-        while let Some((started, number)) = self.launched.front().copied() {
-            let flying = self
-                .flights
-                .get_mut(&number)
-                .filter(|flight| !flight.storing);
-            let Some(flight) =
-                flying.filter(|flight| matches!(flight.held.home, Home::Source { .. }))
-            else {
+        while let Some(first) = self.launched.front() {
+            let Some(flight) = self.flights.get_mut(&first.number) else {
                 self.launched.pop_front();
                 continue;
             };
-            if now < started + TAKEN_IN_FLIGHT {
+            if now < first.at + TAKEN_IN_FLIGHT {
                 return;
             }
+            // A slow receiver keeps no thread busy: others may have its turn.
+            flight.turn = None;
+            let number = first.number;
             self.launched.pop_front();
-            flight.storing = true;
-            self.store_flight(number);
+            if matches!(flight.held.home, Home::Source { .. }) && !flight.storing {
+                flight.storing = true;
+                self.store_flight(number);
+            }
         }
+    }
+
+    /// A taken delivery in flight could not be stored: that is tried again when as much time has passed once more.
+    pub(super) fn store_flight_later(&mut self, number: u64) {
+        self.launched.push_back(Launched {
+            at: Instant::now(),
+            number,
+            is_taken: true,
+        });
+    }
+
+    /// When the oldest of the taken deliveries in flight was started, those aside that are stored by now.
+    pub(super) fn oldest_taken_flight(&self) -> Option<Instant> {
+        let mut taken = self.launched.iter().filter(|launched| launched.is_taken);
+        taken
+            .find(|launched| self.flights.contains_key(&launched.number))
+            .map(|launched| launched.at)
     }
 
     pub(super) fn landed(&mut self, landed: Landed) {
@@ -301,7 +359,7 @@ impl Lane {
             settle_source(held.home);
             return;
         }
-        let now_ms = self.dispatch.clock.unix_ms();
+        let now_ms = self.now.ms;
         let outcome = attempted.result.outcome(now_ms);
         if outcome == Outcome::Delivered {
             self.delivered(held, attempted, now_ms);

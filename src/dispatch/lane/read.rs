@@ -1,13 +1,18 @@
 //! Reading the lane's queue: windows of what came in, by turns with retries that are due.
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::task::JoinError;
 use tokio::time::Instant;
+use tokio_util::task::AbortOnDropHandle;
 
-use super::{Held, Home, Lane};
+use super::{Boxed, Held, Home, Lane};
 use crate::delivery::Tries;
+use crate::dispatch::attempt::Prepared;
 use crate::event::EntryId;
 use crate::store::StoreError;
+use crate::store::codec::QueuedDelivery;
 use crate::store::lane::{DueRetries, Window};
 
 /// The size of a lane's first window: small, because how large its deliveries are is not known yet.
@@ -35,14 +40,23 @@ pub(super) enum Read {
     Head(EntryId, u64, Result<Option<(u64, Tries)>, StoreError>),
 }
 
+fn make_ahead<'a>(prepared: &Prepared, made: impl Iterator<Item = &'a mut QueuedDelivery>) {
+    for delivery in made {
+        // Nobody else has it yet.
+        if let Some(event) = Arc::get_mut(&mut delivery.event) {
+            prepared.make_ahead(event);
+        }
+    }
+}
+
 impl Lane {
     /// Starts the next read, if one is wanted.
     pub(super) fn start_reading(&mut self) {
-        if self.reading.is_some() || !self.may_send() || Instant::now() < self.read_after {
+        if self.reading.is_some() || !self.may_send() || self.now.at < self.read_after {
             return;
         }
-        let now_ms = self.dispatch.clock.unix_ms();
-        if self.holds(now_ms) {
+        let now_ms = self.now.ms;
+        if self.holds() {
             return;
         }
         if self.ask_for_head() {
@@ -57,24 +71,49 @@ impl Lane {
             return;
         }
         let (store, keys) = (self.dispatch.store.clone(), self.keys.clone());
+        let prepared = self.prepared.clone();
         let retries = !self.fifo && self.next_retry_ms.is_some_and(|due| due <= now_ms);
         if retries && (self.read_retries_next || !self.more) {
             self.read_retries_next = false;
             // What is scheduled while the read is under way counts beside what it finds.
             self.next_retry_ms = None;
             let (count, known) = (RETRIES.min(self.window_count), self.in_memory.clone());
-            self.reading = Some(Box::pin(async move {
-                Read::Retries(store.due_retries(&keys, now_ms, count, &known).await)
+            self.reading = Some(self.apart(async move {
+                let mut due = store.due_retries(&keys, now_ms, count, &known).await;
+                if let Ok(due) = &mut due {
+                    make_ahead(&prepared, due.deliveries.iter_mut().map(|(made, _)| made));
+                }
+                Read::Retries(due)
             }));
         } else if self.more {
             self.read_retries_next = true;
             // A wake-up while the read is under way raises it again.
             self.more = false;
             let (after, count, fifo) = (self.cursor, self.window_count, self.fifo);
-            self.reading = Some(Box::pin(async move {
-                Read::Window(store.window(&keys, after, count, fifo).await)
+            self.reading = Some(self.apart(async move {
+                let mut window = store.window(&keys, after, count, fifo).await;
+                if let Ok(window) = &mut window {
+                    make_ahead(
+                        &prepared,
+                        window.deliveries.iter_mut().map(|(made, _)| made),
+                    );
+                }
+                Read::Window(window)
             }));
         }
+    }
+
+    /// Reads on another thread than that of the lanes, which have most to do: taking replies apart is work, too.
+    fn apart(&self, read: impl Future<Output = Read> + Send + 'static) -> Boxed<Read> {
+        let reading = AbortOnDropHandle::new(self.dispatch.common.spawn(read));
+        Box::pin(async move {
+            match reading.await.map_err(JoinError::try_into_panic) {
+                Ok(read) => read,
+                Err(Ok(panic)) => std::panic::resume_unwind(panic),
+                // The daemon is about to end.
+                Err(Err(_)) => std::future::pending().await,
+            }
+        })
     }
 
     pub(super) fn read(&mut self, read: Read) {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::{
-    Held, Home, LINGER, Lane, NAP, RECHECK, SECOND_LOOK, STORE_AGAIN, TAKEN_IN_FLIGHT,
+    Held, Home, LINGER, Lane, NAP, Now, RECHECK, SECOND_LOOK, STORE_AGAIN, TAKEN_IN_FLIGHT,
     TAKEN_UNSTARTED,
 };
 use crate::event::EntryId;
@@ -20,23 +20,16 @@ const FAR_MS: u64 = 3_600_000;
 impl Lane {
     /// Opens the lane for offers, or closes it.
     pub(super) fn adjust_open(&mut self) {
-        let now_ms = self.dispatch.clock.unix_ms();
-        let waiting = self.token_at.is_some() || self.denied || self.holds(now_ms);
-        let oldest = self
-            .launched
-            .front()
-            .map(|(started, _)| started.elapsed())
-            .unwrap_or_default();
+        let waiting = self.token_at.is_some() || self.denied || self.holds();
         let caught_up = !self.more && self.ready.is_empty() && self.reading.is_none();
         let open = self.may_send()
             && !self.fifo
             && caught_up
             && !waiting
             && self.unstored.is_empty()
-            && (self.handle.is_open()
-                || (self.taken.is_empty() && oldest <= TAKEN_UNSTARTED + SECOND_LOOK));
+            && (self.handle.is_open() || self.keeps_up());
         self.handle.set_open(open);
-        let state = match (open, self.holds(now_ms)) {
+        let state = match (open, self.holds()) {
             (true, _) => State::Open,
             (false, false) => State::Behind,
             (false, true) => State::Held,
@@ -44,10 +37,16 @@ impl Lane {
         self.shown.set(&self.dispatch.metrics, Some(state));
     }
 
+    /// Whether what it took is on its way, and not for long.
+    fn keeps_up(&self) -> bool {
+        let oldest = self.oldest_taken_flight();
+        let is_slow = oldest.is_some_and(|at| self.now.at - at > TAKEN_UNSTARTED + SECOND_LOOK);
+        self.taken.is_empty() && !is_slow
+    }
+
     /// When the lane must look again; `None` if it has nothing to wait for and may end.
     pub(super) fn next_deadline(&mut self) -> Option<Instant> {
-        let now = Instant::now();
-        let now_ms = self.dispatch.clock.unix_ms();
+        let (now, now_ms) = (self.now.at, self.now.ms);
         let at = |ms: u64| now + Duration::from_millis(ms.saturating_sub(now_ms).min(FAR_MS));
         let mut deadline: Option<Instant> = None;
         let mut until =
@@ -62,8 +61,8 @@ impl Lane {
         for unstored in &self.unstored {
             until(unstored.store_after.max(now + SOON));
         }
-        if let Some((started, _)) = self.launched.front() {
-            until(*started + TAKEN_IN_FLIGHT);
+        if let Some(first) = self.launched.front() {
+            until(first.at + TAKEN_IN_FLIGHT);
         }
         if let Some((_, token)) = self.token_at.filter(|(_, token)| *token > now) {
             until(token);
@@ -104,11 +103,11 @@ impl Lane {
             Some((_, not_before)) if *not_before > now_ms => {
                 soonest = Some(soonest.map_or(*not_before, |known| known.min(*not_before)));
             }
-            // It could start now: whatever it waits for (a landing, a token, a part of the shared cap) wakes the lane.
-            Some(_) if !self.holds(now_ms) => until(now + if busy { NAP } else { RECHECK }),
+            // It could start now: whatever it waits for (a landing, a turn, a token, a part of the shared cap) wakes the lane.
+            Some(_) if !self.holds() => until(now + if busy { NAP } else { RECHECK }),
             _ => {}
         }
-        let soonest = match (soonest, self.holds(now_ms)) {
+        let soonest = match (soonest, self.holds()) {
             (Some(due), true) => Some(due.max(self.hold_ms)),
             (None, true) => Some(self.hold_ms),
             (due, false) => due,
@@ -180,8 +179,8 @@ impl Lane {
                     return false;
                 }
             }
-            let now_ms = self.dispatch.clock.unix_ms();
-            if due.is_some_and(|due| due <= now_ms) && self.may_send() {
+            self.now = Now::look(&self.dispatch);
+            if due.is_some_and(|due| due <= self.now.ms) && self.may_send() {
                 // Work came in while the lane was about to sleep; an emptied queue was removed with its ids.
                 self.forget_ready();
                 self.cursor = EntryId::MIN;

@@ -302,7 +302,7 @@ impl Lane {
                 }
             }
             Err(error) => {
-                self.launched.push_back((Instant::now(), number));
+                self.store_flight_later(number);
                 self.refused(&error);
             }
         }

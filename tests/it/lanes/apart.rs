@@ -98,6 +98,33 @@ async fn a_few_hanging_subscribers_cannot_have_the_whole_cap_on_attempts() {
     assert!(took < Duration::from_secs(10), "{took:?}");
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn slow_receivers_have_as_many_attempts_in_flight_as_they_may() {
+    /// More together than keep a thread busy.
+    const WEBHOOKS: usize = 16;
+    const EVENTS: usize = 40;
+    let (world, gate) = (World::new().await, Gate::new());
+    let held = gate.clone();
+    let slow = Receiver::scripted(move |_| Answer::new(200).after(&held).into()).await;
+    for n in 0..WEBHOOKS {
+        let url = slow.url(&format!("/{n}"));
+        world.webhooks.all(&format!("w{n}"), &url).await;
+    }
+    let pombo = world.config.start().await;
+    world.redis.events("e", "a.b", EVENTS).await;
+    let all = slow.wait_for(WEBHOOKS * EVENTS).await;
+    assert_eq!(all.len(), WEBHOOKS * EVENTS);
+    let in_flight = pombo.metric("pombo_in_flight", &[]).await;
+    assert_eq!(in_flight, (WEBHOOKS * EVENTS) as f64);
+    gate.open();
+    world.redis.settled("events").await;
+    assert_eq!(
+        slow.received().len(),
+        WEBHOOKS * EVENTS,
+        "nothing came twice"
+    );
+}
+
 #[tokio::test]
 async fn a_full_queue_dead_letters_the_newest_and_hurts_nobody_else() {
     let bound = "[queue]\nmax_deliveries = 5";
