@@ -31,7 +31,7 @@ use crate::webhook::BodyMode;
 
 /// What may wait for the writers of all shards, in KiB, each delivery counting for one at least; the reader of a source
 /// waits beyond that.
-const MOST_WAITING_KIB: u32 = 32 * 1024;
+const MOST_WAITING_KIB: u32 = 8 * 1024;
 /// Most deliveries and bytes of one batch. A transaction holds up everybody else on the server while it runs.
 const BATCH: usize = 500;
 const BATCH_BYTES: usize = 2 * 1024 * 1024;
