@@ -116,10 +116,14 @@ impl Cluster {
     }
 
     /// Adds a master without slots. Returns its place.
+    ///
+    /// Waits until that master calls the cluster well, too: for two seconds after its start a master does not, and takes no
+    /// keys.
     pub async fn add_master(&mut self) -> usize {
         let index = self.start_node().await;
         self.meet(index).await;
         self.known_to_all().await;
+        self.well().await;
         index
     }
 
