@@ -10,6 +10,7 @@ mod condition;
 mod hand_over;
 pub(crate) mod handle;
 pub mod http_client;
+mod inbox;
 mod lane;
 pub mod limiter;
 mod notify;
@@ -49,8 +50,6 @@ use crate::store::lane::{LaneKeys, PAUSED_DUE_MS};
 use crate::store::stats::Ended;
 use crate::store::{Store, StoreError};
 
-/// Offers that may wait in a lane's inbox; the budget of taken deliveries is the real bound.
-const INBOX: usize = 4_096;
 /// A lane that ended without parking (a panic, a webhook that cannot be called) is made again after this.
 const AGAIN: Duration = Duration::from_secs(5);
 
@@ -320,11 +319,10 @@ impl Dispatch {
     ) -> Option<Arc<LaneHandle>> {
         let owned = self.era.owned(to.shard)?;
         let (prepared, limiter) = self.prepare(to)?;
-        let (offers, inbox) = mpsc::channel(INBOX);
         let open = !behind && to.delivers() && !to.is_fifo();
         let thread = self.threads.of(&to.uid);
         let announcements = thread.announcements.clone();
-        let handle = Arc::new(LaneHandle::new(offers, announcements, open));
+        let handle = Arc::new(LaneHandle::new(announcements, open));
         lanes.insert(to.uid.clone(), handle.clone());
         let lane = Lane::new(
             self.clone(),
@@ -332,7 +330,6 @@ impl Dispatch {
                 http: thread.http.clone(),
                 turns: thread.turns.clone(),
                 handle: handle.clone(),
-                offers: inbox,
                 registered: to.clone(),
                 prepared,
                 limiter,
@@ -363,15 +360,9 @@ impl Dispatch {
     }
 
     /// A lane wants to end. True if it may: nothing came in meanwhile.
-    fn end_lane(
-        &self,
-        keys: &LaneKeys,
-        handle: &Arc<LaneHandle>,
-        inbox: &mpsc::Receiver<Offer>,
-        due_ms: Option<u64>,
-    ) -> bool {
+    fn end_lane(&self, keys: &LaneKeys, handle: &Arc<LaneHandle>, due_ms: Option<u64>) -> bool {
         let mut lanes = self.lanes(keys.shard);
-        if !inbox.is_empty() || handle.has_news() {
+        if handle.has_offers() || handle.has_news() {
             return false;
         }
         if let Some(due_ms) = due_ms {

@@ -182,14 +182,13 @@ impl Reader {
             .mark(generation)
             .await?
             .unwrap_or(EntryId::MIN);
-        let (table, settled) = Table::new(mark);
+        let table = Table::new(mark);
         self.counted = None;
         self.counter = self.parts.stream.counter(generation).await?;
         let mut acknowledger =
             AbortOnDropHandle::new(tokio::spawn(acknowledge::acknowledge(acknowledge::Parts {
                 stream: self.parts.stream.clone(),
                 table: table.clone(),
-                settled,
                 generation,
                 trim: self.parts.settings.trim,
                 stop: self.parts.stop.clone(),

@@ -7,6 +7,7 @@ use std::sync::{Mutex, PoisonError};
 use tokio::sync::{Notify, mpsc};
 
 use super::budget::TakenPermit;
+use super::inbox::Inbox;
 use crate::event::{EntryId, Event};
 use crate::source::ticket::Share;
 
@@ -22,9 +23,9 @@ pub(crate) type Announcements = mpsc::UnboundedSender<Arc<LaneHandle>>;
 
 /// The other tasks' end of a lane.
 pub(crate) struct LaneHandle {
-    /// Where offers go. Sent to only under the lock of the lanes' map, so that a lane that finds it empty under the
+    /// Where offers go. Put there only under the lock of the lanes' map, so that a lane that finds it empty under the
     /// same lock can end without missing one.
-    offers: mpsc::Sender<Offer>,
+    offers: Inbox<Offer>,
     announcements: Announcements,
     /// Whether it is on its way to the lane that something was offered.
     is_announced: AtomicBool,
@@ -36,6 +37,7 @@ pub(crate) struct LaneHandle {
     unsettled: AtomicUsize,
     /// Entries whose removal is done, until the lane takes note of them.
     removed: Mutex<Vec<EntryId>>,
+    has_removed: AtomicBool,
     /// Whether it stands in the line of its thread, what it could start, and the turns that it was granted there.
     is_in_line: AtomicBool,
     wanted: AtomicUsize,
@@ -50,13 +52,9 @@ impl std::fmt::Debug for LaneHandle {
 }
 
 impl LaneHandle {
-    pub fn new(
-        offers: mpsc::Sender<Offer>,
-        announcements: Announcements,
-        open: bool,
-    ) -> LaneHandle {
+    pub fn new(announcements: Announcements, open: bool) -> LaneHandle {
         LaneHandle {
-            offers,
+            offers: Inbox::default(),
             announcements,
             is_announced: AtomicBool::new(false),
             open: AtomicBool::new(open),
@@ -65,6 +63,7 @@ impl LaneHandle {
             changed: AtomicBool::new(false),
             unsettled: AtomicUsize::new(0),
             removed: Mutex::default(),
+            has_removed: AtomicBool::new(false),
             is_in_line: AtomicBool::new(false),
             wanted: AtomicUsize::new(0),
             granted: AtomicUsize::new(0),
@@ -76,14 +75,9 @@ impl LaneHandle {
     ///
     /// # Errors
     ///
-    /// The offer comes back: the inbox is full, or the lane is over.
+    /// The offer comes back: the lane is over.
     pub fn offer(self: &Arc<LaneHandle>, offer: Offer) -> Result<(), Offer> {
-        self.offers
-            .try_send(offer)
-            .map_err(|refused| match refused {
-                mpsc::error::TrySendError::Full(offer)
-                | mpsc::error::TrySendError::Closed(offer) => offer,
-            })?;
+        self.offers.put(offer)?;
         if !self.is_announced.swap(true, Ordering::AcqRel)
             && self.announcements.send(self.clone()).is_err()
         {
@@ -97,9 +91,24 @@ impl LaneHandle {
     pub fn announce(&self) {
         // Before the look: what is offered from now on is announced again.
         self.is_announced.swap(false, Ordering::AcqRel);
-        if self.offers.capacity() < self.offers.max_capacity() {
+        if self.has_offers() {
             self.signal.notify_one();
         }
+    }
+
+    /// Exchanges what was offered for `empty`, which must be that; false if nothing was.
+    pub fn take_offers(&self, empty: &mut Vec<Offer>) -> bool {
+        self.offers.swap(empty)
+    }
+
+    pub fn has_offers(&self) -> bool {
+        !self.offers.is_empty()
+    }
+
+    /// The lane is over: nothing can be offered to it any more, and what was and not looked at is dropped.
+    pub fn close(&self) {
+        self.set_open(false);
+        self.offers.close();
     }
 
     pub fn is_open(&self) -> bool {
@@ -131,16 +140,16 @@ impl LaneHandle {
     }
 
     pub fn take_woken(&self) -> bool {
-        self.woken.swap(false, Ordering::AcqRel)
+        take(&self.woken)
     }
 
     /// Whether schedules must be looked at again; to be asked after [`LaneHandle::take_woken`].
     pub fn take_rescheduled(&self) -> bool {
-        self.rescheduled.swap(false, Ordering::AcqRel)
+        take(&self.rescheduled)
     }
 
     pub fn take_changed(&self) -> bool {
-        self.changed.swap(false, Ordering::AcqRel)
+        take(&self.changed)
     }
 
     /// Whether somebody called since the lane last looked.
@@ -169,7 +178,10 @@ impl LaneHandle {
     }
 
     pub fn take_granted(&self) -> usize {
-        self.granted.swap(0, Ordering::AcqRel)
+        match self.granted.load(Ordering::Acquire) {
+            0 => 0,
+            _ => self.granted.swap(0, Ordering::AcqRel),
+        }
     }
 
     pub async fn signalled(&self) {
@@ -185,6 +197,7 @@ impl LaneHandle {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .push(id);
+        self.has_removed.store(true, Ordering::Release);
         if self.unsettled.fetch_sub(1, Ordering::AcqRel) == 1 {
             self.signal.notify_one();
         }
@@ -192,10 +205,18 @@ impl LaneHandle {
 
     /// Takes the entries whose removal is done.
     pub fn take_removed(&self) -> Vec<EntryId> {
+        if !take(&self.has_removed) {
+            return Vec::new();
+        }
         std::mem::take(&mut *self.removed.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     pub fn unsettled(&self) -> usize {
         self.unsettled.load(Ordering::Acquire)
     }
+}
+
+/// Whether `flag` was set, which it is no more. Looked at first: lanes look often, and find something seldom.
+fn take(flag: &AtomicBool) -> bool {
+    flag.load(Ordering::Acquire) && flag.swap(false, Ordering::AcqRel)
 }

@@ -22,7 +22,7 @@ use std::time::Duration;
 use futures_util::FutureExt;
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
-use tokio::sync::{OwnedSemaphorePermit, mpsc};
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -129,7 +129,8 @@ pub(super) struct Lane {
     http: Arc<HttpClient>,
     turns: Option<Arc<Turns>>,
     handle: Arc<LaneHandle>,
-    offers: mpsc::Receiver<Offer>,
+    /// Empty, and kept for its room: exchanged for what was offered.
+    offered: Vec<Offer>,
     registered: Arc<Registered>,
     prepared: Arc<Prepared>,
     webhook_id: Arc<str>,
@@ -192,7 +193,6 @@ pub(super) struct Beginning {
     /// What the lanes of its thread may have in flight.
     pub turns: Option<Arc<Turns>>,
     pub handle: Arc<LaneHandle>,
-    pub offers: mpsc::Receiver<Offer>,
     pub registered: Arc<Registered>,
     pub prepared: Arc<Prepared>,
     pub limiter: Option<Arc<Limiter>>,
@@ -210,7 +210,7 @@ impl Lane {
             http: beginning.http,
             turns: beginning.turns,
             handle: beginning.handle,
-            offers: beginning.offers,
+            offered: Vec::new(),
             prepared: beginning.prepared,
             webhook_id: Arc::from(beginning.registered.id()),
             limiter: beginning.limiter,
@@ -291,7 +291,6 @@ impl Lane {
             if deadline < timer.deadline() || timer.is_elapsed() {
                 timer.as_mut().reset(deadline);
             }
-            let handle = self.handle.clone();
             let woken = tokio::select! {
                 Some(landed) = self.flying.next(), if !self.flying.is_empty() => Woken::Landed(landed),
                 Some(write) = self.writing.next(), if !self.writing.is_empty() => Woken::Written(write),
@@ -299,7 +298,7 @@ impl Lane {
                 permit = poll_optional(&mut self.waiting_for_permit), if self.waiting_for_permit.is_some() => {
                     Woken::Permitted(permit)
                 }
-                () = handle.signalled() => Woken::Signalled,
+                () = self.handle.signalled() => Woken::Signalled,
                 () = &mut timer => Woken::Signalled,
             };
             self.now = Now::look(&self.dispatch);
@@ -392,7 +391,7 @@ impl Lane {
 
 impl Drop for Lane {
     fn drop(&mut self) {
-        self.handle.set_open(false);
+        self.handle.close();
         if let Some(turns) = &self.turns {
             turns.give_back(self.handle.take_granted());
         }

@@ -218,11 +218,8 @@ mod tests {
     use super::*;
 
     fn lane() -> Arc<LaneHandle> {
-        let (offers, inbox) = mpsc::channel(1);
-        // One that is dropped is that of a lane that is over.
-        std::mem::forget(inbox);
         let (announcements, _) = mpsc::unbounded_channel();
-        Arc::new(LaneHandle::new(offers, announcements, true))
+        Arc::new(LaneHandle::new(announcements, true))
     }
 
     /// Turns of which all but `free` are taken, which are given back when the list is dropped.
@@ -333,13 +330,10 @@ mod tests {
     fn a_lane_that_is_over_is_passed_over() {
         let now = Instant::now();
         let (turns, mut taken) = taken_but(0, now);
-        let (offers, inbox) = mpsc::channel(1);
-        let (announcements, _) = mpsc::unbounded_channel();
-        let over = Arc::new(LaneHandle::new(offers, announcements, true));
-        let waiting = lane();
+        let (over, waiting) = (lane(), lane());
         turns.wait(&over, 1, now);
         turns.wait(&waiting, 1, now);
-        drop(inbox);
+        over.close();
         taken.pop();
         turns.rests(now);
         assert_eq!((over.take_granted(), waiting.take_granted()), (0, 1));

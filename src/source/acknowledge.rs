@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -31,8 +30,6 @@ pub struct Parts {
     pub stream: SourceStream,
     /// Its unsettled entries.
     pub table: Arc<Table>,
-    /// Settled entries.
-    pub settled: mpsc::UnboundedReceiver<EntryId>,
     /// The generation of the stream's server that all of it comes from.
     pub generation: u64,
     /// Whether what all groups are done with is removed.
@@ -44,7 +41,7 @@ pub struct Parts {
 }
 
 /// Acknowledges until stopped and done, or the server is replaced.
-pub async fn acknowledge(mut parts: Parts) {
+pub async fn acknowledge(parts: Parts) {
     let state = StateLog::new("acknowledging of events");
     let trimming = StateLog::new("trimming of a source");
     let mut batch: Vec<EntryId> = Vec::new();
@@ -63,14 +60,12 @@ pub async fn acknowledge(mut parts: Parts) {
                 MARK_EVERY
             };
             tokio::select! {
-                received = parts.settled.recv_many(&mut batch, BATCH) => if received == 0 { return },
+                () = parts.table.until_settled() => parts.table.take_settled(&mut batch, BATCH),
                 () = tokio::time::sleep(tick) => {}
                 () = parts.stop.cancelled(), if !stopping => {}
                 () = parts.ended.cancelled() => {
                     // Truths are flushed even by a daemon that was deposed.
-                    while let Ok(id) = parts.settled.try_recv() {
-                        batch.push(id);
-                    }
+                    parts.table.take_settled(&mut batch, usize::MAX);
                     let _ = parts.stream.acknowledge(&batch, None, parts.generation).await;
                     return;
                 }
@@ -78,12 +73,7 @@ pub async fn acknowledge(mut parts: Parts) {
         }
         if !batch.is_empty() && batch.len() < BATCH {
             tokio::time::sleep(GATHER).await;
-            while batch.len() < BATCH {
-                match parts.settled.try_recv() {
-                    Ok(id) => batch.push(id),
-                    Err(_) => break,
-                }
-            }
+            parts.table.take_settled(&mut batch, BATCH);
         }
         let mark_due = marked_at.elapsed() >= MARK_EVERY || parts.stop.is_cancelled();
         let mark = mark_due

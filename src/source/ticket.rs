@@ -4,11 +4,11 @@
 //! explicit [`Share::settled`] counts down: a share that is merely dropped (a panic, a cancelled task, an error) breaks
 //! its ticket, and a broken ticket is never acknowledged but read and fanned out again.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use tokio::sync::mpsc;
+use tokio::sync::Notify;
 
 use crate::event::EntryId;
 
@@ -27,30 +27,28 @@ enum State {
 #[derive(Debug)]
 pub struct Table {
     entries: Mutex<Entries>,
-    settled: mpsc::UnboundedSender<EntryId>,
+    /// Something is settled, and nothing was before.
+    some_settled: Notify,
 }
 
 #[derive(Debug, Default)]
 struct Entries {
     states: BTreeMap<EntryId, State>,
+    /// Those that are to be acknowledged. Here and in no channel: whoever settles holds the lock anyway.
+    settled: VecDeque<EntryId>,
     last_read: EntryId,
 }
 
 impl Table {
-    /// An empty table of a stream of which everything up to `mark` is settled; the ids of settled entries come out of the receiver. It is unbounded, and holds at most the
-    /// entries of the table, which the reader bounds.
-    pub fn new(mark: EntryId) -> (Arc<Table>, mpsc::UnboundedReceiver<EntryId>) {
-        let (settled, receiver) = mpsc::unbounded_channel();
-        (
-            Arc::new(Table {
-                entries: Mutex::new(Entries {
-                    last_read: mark,
-                    ..Entries::default()
-                }),
-                settled,
+    /// An empty table of a stream of which everything up to `mark` is settled.
+    pub fn new(mark: EntryId) -> Arc<Table> {
+        Arc::new(Table {
+            entries: Mutex::new(Entries {
+                last_read: mark,
+                ..Entries::default()
             }),
-            receiver,
-        )
+            some_settled: Notify::new(),
+        })
     }
 
     fn entries(&self) -> MutexGuard<'_, Entries> {
@@ -106,6 +104,20 @@ impl Table {
         self.entries().states.contains_key(&id)
     }
 
+    /// Moves settled entries to `batch`, as long as that has fewer than `most`.
+    pub fn take_settled(&self, batch: &mut Vec<EntryId>, most: usize) {
+        let mut entries = self.entries();
+        let number = entries.settled.len().min(most.saturating_sub(batch.len()));
+        batch.extend(entries.settled.drain(..number));
+    }
+
+    /// Resolves when there is something to take. For one task alone.
+    pub async fn until_settled(&self) {
+        while self.entries().settled.is_empty() {
+            self.some_settled.notified().await;
+        }
+    }
+
     /// Removes entries whose acknowledgement Redis has confirmed.
     pub fn acknowledged(&self, ids: &[EntryId]) {
         let mut entries = self.entries();
@@ -147,11 +159,15 @@ impl Table {
 
     fn close(&self, id: EntryId, whole: bool) {
         let state = if whole { State::Settled } else { State::Broken };
-        self.entries().states.insert(id, state);
+        let mut entries = self.entries();
+        entries.states.insert(id, state);
         if whole {
-            // The receiver is gone only after the session that owned this table: nobody acknowledges then, and the
-            // next session reads the entry again.
-            let _ = self.settled.send(id);
+            let is_first = entries.settled.is_empty();
+            entries.settled.push_back(id);
+            drop(entries);
+            if is_first {
+                self.some_settled.notify_one();
+            }
         }
     }
 }
@@ -207,33 +223,39 @@ mod tests {
         EntryId { ms, seq: 0 }
     }
 
+    fn settled(table: &Table) -> Vec<EntryId> {
+        let mut batch = Vec::new();
+        table.take_settled(&mut batch, 10);
+        batch
+    }
+
     #[test]
     fn an_entry_is_settled_when_its_last_share_is() {
-        let (table, mut settled) = Table::new(EntryId::MIN);
+        let table = Table::new(EntryId::MIN);
         let first = table.open(id(1)).unwrap();
         let second = first.another();
         first.settled();
-        assert!(settled.try_recv().is_err());
+        assert_eq!(settled(&table), []);
         second.settled();
-        assert_eq!(settled.try_recv().unwrap(), id(1));
+        assert_eq!(settled(&table), [id(1)]);
     }
 
     #[test]
     fn a_dropped_share_breaks_the_ticket_whatever_the_others_do() {
-        let (table, mut settled) = Table::new(EntryId::MIN);
+        let table = Table::new(EntryId::MIN);
         let first = table.open(id(1)).unwrap();
         drop(first.another());
         first.settled();
-        assert!(settled.try_recv().is_err());
+        assert_eq!(settled(&table), []);
         assert_eq!(table.broken(), [id(1)]);
         assert!(!table.holds(id(1)));
         table.open(id(1)).unwrap().settled();
-        assert_eq!(settled.try_recv().unwrap(), id(1));
+        assert_eq!(settled(&table), [id(1)]);
     }
 
     #[test]
     fn an_entry_that_is_being_worked_on_is_not_opened_twice() {
-        let (table, _settled) = Table::new(EntryId::MIN);
+        let table = Table::new(EntryId::MIN);
         let share = table.open(id(1)).unwrap();
         assert!(table.open(id(1)).is_none());
         share.settled();
@@ -247,7 +269,7 @@ mod tests {
 
     #[test]
     fn the_mark_stays_below_everything_that_is_not_acknowledged() {
-        let (table, _settled) = Table::new(EntryId::MIN);
+        let table = Table::new(EntryId::MIN);
         let one = table.open(id(1)).unwrap();
         let two = table.open(id(2)).unwrap();
         two.settled();
@@ -265,5 +287,24 @@ mod tests {
         table.given_until(id(5));
         table.given_until(id(4));
         assert_eq!(table.mark(), id(5));
+    }
+
+    #[tokio::test]
+    async fn settled_entries_are_taken_in_order_some_at_a_time_by_whoever_waits_for_them() {
+        let table = Table::new(EntryId::MIN);
+        let shares: Vec<Share> = (1..=4).map(|n| table.open(id(n)).unwrap()).collect();
+        let waiting = tokio::spawn({
+            let table = table.clone();
+            async move { table.until_settled().await }
+        });
+        tokio::task::yield_now().await;
+        shares.into_iter().for_each(Share::settled);
+        waiting.await.unwrap();
+        let mut batch = vec![id(0)];
+        table.take_settled(&mut batch, 3);
+        assert_eq!(batch, [id(0), id(1), id(2)]);
+        // What is left is there at once.
+        table.until_settled().await;
+        assert_eq!(settled(&table), [id(3), id(4)]);
     }
 }

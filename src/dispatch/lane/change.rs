@@ -9,10 +9,12 @@ impl Lane {
     /// Takes up wake-ups and changes of the webhook.
     pub(super) fn look_around(&mut self) {
         // Whatever made the lane look: an offer that waits is seen, and a lane that wanted to end does not spin on it.
-        while let Ok(offer) = self.offers.try_recv() {
+        let mut offered = std::mem::take(&mut self.offered);
+        if self.handle.take_offers(&mut offered) {
             self.idle_since = None;
-            self.take(offer);
+            offered.drain(..).for_each(|offer| self.take(offer));
         }
+        self.offered = offered;
         if self.reading.is_none() {
             let removed = self.handle.take_removed();
             for id in removed.into_iter().chain(self.leaving.drain(..)) {

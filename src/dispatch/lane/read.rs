@@ -70,9 +70,12 @@ impl Lane {
         if self.ready.len() >= low {
             return;
         }
+        let retries = !self.fifo && self.next_retry_ms.is_some_and(|due| due <= now_ms);
+        if !retries && !self.more {
+            return;
+        }
         let (store, keys) = (self.dispatch.store.clone(), self.keys.clone());
         let prepared = self.prepared.clone();
-        let retries = !self.fifo && self.next_retry_ms.is_some_and(|due| due <= now_ms);
         if retries && (self.read_retries_next || !self.more) {
             self.read_retries_next = false;
             // What is scheduled while the read is under way counts beside what it finds.
@@ -85,7 +88,7 @@ impl Lane {
                 }
                 Read::Retries(due)
             }));
-        } else if self.more {
+        } else {
             self.read_retries_next = true;
             // A wake-up while the read is under way raises it again.
             self.more = false;

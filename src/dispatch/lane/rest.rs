@@ -131,9 +131,7 @@ impl Lane {
     /// Parks and ends, unless something came up. True if the lane is over.
     pub(super) async fn try_to_end(&mut self) -> bool {
         if self.deleted {
-            return self
-                .dispatch
-                .end_lane(&self.keys, &self.handle, &self.offers, None);
+            return self.dispatch.end_lane(&self.keys, &self.handle, None);
         }
         let mut due = None;
         if self.touched {
@@ -194,8 +192,7 @@ impl Lane {
                 self.touched = false;
             }
         }
-        self.dispatch
-            .end_lane(&self.keys, &self.handle, &self.offers, due)
+        self.dispatch.end_lane(&self.keys, &self.handle, due)
     }
 }
 
