@@ -9,7 +9,10 @@ mod bounded;
 mod connector;
 mod endpoint;
 mod failure;
+mod general;
+mod plain;
 mod pool;
+mod replay;
 mod resolver;
 pub(crate) mod tls;
 mod transport;
@@ -21,9 +24,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{HOST, RETRY_AFTER};
-use http::{HeaderMap, Method, Request, Response};
-use http_body_util::{BodyExt as _, Full};
-use hyper::body::{Body as _, Incoming};
+use http::{HeaderMap, HeaderValue, Method, Request, Response};
+use http_body_util::Full;
+use hyper::body::Incoming;
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use crate::delivery::Phases;
@@ -34,6 +37,8 @@ use crate::target::TargetRules;
 use connector::Connector;
 pub use endpoint::Endpoint;
 use failure::PostError;
+use general::General;
+use plain::{Exchanged, Plain, Whole};
 use pool::{Lent, Pool};
 pub use resolver::Resolver;
 use transport::Usage;
@@ -41,10 +46,6 @@ pub(super) use transport::micros;
 
 /// How much of an answer's body is kept for the people who look into a failure, in bytes.
 const KEPT_BODY: usize = 1024;
-
-/// Parts of an answer's body that are read in one go: others of the same thread must not wait for one that comes byte by
-/// byte.
-const FRAMES_AT_A_TIME: usize = 16;
 
 /// The most that the head of an answer may take, in bytes: generous for any server, harmless for us.
 const MAX_HEAD: usize = 64 * 1024;
@@ -243,12 +244,23 @@ impl HttpClient {
             };
         }
         let (result, phases) = match head {
-            Some(Ok((lent, response))) => {
+            Some(Ok(answered)) => {
+                let usage = answered.usage();
+                usage.note_answer();
                 let phases = Phases {
                     first_byte_us: Some(micros(started.elapsed())),
-                    ..lent.usage().making_for(started)
+                    ..usage.making_for(started)
                 };
-                let result = self.read_answer(&to, lent, response, deadline).await;
+                let result = match answered {
+                    Answered::Whole(connection, answer) => {
+                        self.pool.give_back(to.origin(), Lent::Plain(connection));
+                        answer.into_result()
+                    }
+                    Answered::Begun(begun) => {
+                        let (connection, response) = *begun;
+                        Box::pin(self.read_answer(&to, connection, response, deadline)).await
+                    }
+                };
                 (result, phases)
             }
             Some(Err(error)) => (error.explain(to.uri()), error.phases(started)),
@@ -277,24 +289,32 @@ impl HttpClient {
         post: Post,
         may_reuse: bool,
         over: &mut Option<Arc<Usage>>,
-    ) -> Result<(Lent, Response<Incoming>), PostError> {
+    ) -> Result<Answered, PostError> {
         let kept = match may_reuse {
             true => self.pool.take(post.to.origin()).await,
             false => None,
         };
-        let mut lent = match kept {
+        let lent = match kept {
             Some(lent) => lent,
             None => Box::pin(self.connect(&post.to, may_reuse)).await?,
         };
         *over = Some(Arc::clone(lent.usage()));
-        let answer = pin!(lent.send(post.into_request(lent.is_http2())));
-        match lent.drive(answer).await {
-            Ok(response) => Ok((lent, response)),
-            Err(error) => Err(PostError::Lost {
-                error,
-                usage: Arc::clone(lent.usage()),
-            }),
-        }
+        let connection = match lent {
+            Lent::Plain(mut connection) => {
+                match connection.exchange(&post, self.response_body_limit).await {
+                    Exchanged::Whole(answer) => return Ok(Answered::Whole(connection, answer)),
+                    Exchanged::Unusual(begun) => {
+                        let usage = Arc::clone(connection.usage());
+                        let spoken = Box::pin(connection.go_on(begun, &post)).await;
+                        General::Http1(spoken.map_err(|error| PostError::Lost { error, usage })?)
+                    }
+                }
+            }
+            Lent::Http1(connection) => General::Http1(connection),
+            Lent::Http2(connection) => General::Http2(connection),
+        };
+        let begun = Box::pin(connection.post(post)).await?;
+        Ok(Answered::Begun(Box::new(begun)))
     }
 
     async fn connect(&self, to: &Endpoint, may_share: bool) -> Result<Lent, PostError> {
@@ -311,24 +331,18 @@ impl HttpClient {
     async fn read_answer(
         &self,
         to: &Endpoint,
-        mut lent: Lent,
+        mut connection: General,
         response: Response<Incoming>,
         deadline: Pin<&mut Sleep>,
     ) -> AttemptResult {
         let (head, body) = response.into_parts();
-        lent.usage().note_answer();
-        let retry_after = head
-            .headers
-            .get(RETRY_AFTER)
-            .and_then(|value| value.to_str().ok())
-            .filter(|value| value.len() <= MAX_RETRY_AFTER)
-            .map(str::to_owned);
-        let (body_start, is_whole) =
-            read_start(&mut lent, body, self.response_body_limit, deadline).await;
-        if let Lent::Http1(connection) = lent
+        let retry_after = head.headers.get(RETRY_AFTER).and_then(readable_retry_after);
+        let limit = self.response_body_limit;
+        let (body_start, is_whole) = connection.read_start(body, limit, deadline).await;
+        if let General::Http1(connection) = connection
             && is_whole
         {
-            self.pool.give_back(to.origin(), connection).await;
+            self.pool.give_back_general(to.origin(), connection).await;
         }
         AttemptResult::Answer {
             status: head.status.as_u16(),
@@ -344,41 +358,36 @@ impl std::fmt::Debug for HttpClient {
     }
 }
 
-/// Reads up to `limit` bytes of `body` so that its connection can be used again, and keeps the first of them; and whether
-/// it was read to its end. Where it was not, dropping the connection closes it; over HTTP/2, dropping `body` resets the
-/// stream.
-async fn read_start(
-    lent: &mut Lent,
-    mut body: Incoming,
-    limit: usize,
-    mut deadline: Pin<&mut Sleep>,
-) -> (Vec<u8>, bool) {
-    let mut kept = Vec::new();
-    let (mut left, mut frames) = (limit, 0_usize);
-    while !body.is_end_stream() {
-        frames += 1;
-        if frames.is_multiple_of(FRAMES_AT_A_TIME) {
-            tokio::task::yield_now().await;
-        }
-        let mut next = body.frame();
-        let frame = tokio::select! {
-            // The deadline first: a peer whose frames are always ready must not keep it from being looked at.
-            biased;
-            () = deadline.as_mut() => return (kept, false),
-            frame = lent.drive(Pin::new(&mut next)) => frame,
-        };
-        let data = match frame {
-            None => break,
-            Some(Err(_)) => return (kept, false),
-            Some(Ok(frame)) => frame.into_data(),
-        };
-        let Ok(data) = data else { continue };
-        let wanted = data.len().min(left).min(KEPT_BODY - kept.len());
-        kept.extend_from_slice(&data[..wanted]);
-        match left.checked_sub(data.len()) {
-            Some(rest) => left = rest,
-            None => return (kept, false),
+/// An answer, as far as it is known by now.
+enum Answered {
+    /// All of it. The connection can be used again.
+    Whole(Box<Plain>, Whole),
+    /// Its head.
+    Begun(Box<(General, Response<Incoming>)>),
+}
+
+impl Answered {
+    fn usage(&self) -> &Arc<Usage> {
+        match self {
+            Answered::Whole(connection, _) => connection.usage(),
+            Answered::Begun(begun) => begun.0.usage(),
         }
     }
-    (kept, true)
+}
+
+impl Whole {
+    fn into_result(self) -> AttemptResult {
+        AttemptResult::Answer {
+            status: self.status,
+            retry_after: self.retry_after,
+            body_start: self.body_start,
+        }
+    }
+}
+
+/// A `Retry-After` as text, if it is worth reading.
+fn readable_retry_after(value: &HeaderValue) -> Option<String> {
+    let value = value.to_str().ok();
+    let value = value.filter(|value| value.len() <= MAX_RETRY_AFTER)?;
+    Some(value.to_owned())
 }

@@ -2,6 +2,7 @@
 
 mod connections;
 mod http2;
+mod plain;
 mod targets;
 mod tls;
 

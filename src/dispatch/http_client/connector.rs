@@ -20,7 +20,9 @@ use crate::target::{Refusal, TargetRules};
 
 use super::endpoint::{Endpoint, is_secure};
 use super::failure::{ConnectError, NoConnection, PostError, tls_failure};
-use super::pool::{Http1, Http2, Lent, Stream};
+use super::general::Http2;
+use super::plain::Plain;
+use super::pool::{Lent, Stream};
 use super::resolver::is_literal;
 use super::transport::{Making, OpenConnections, Transport};
 use super::{H2_CONNECTION_WINDOW, MAX_HEAD, Resolver};
@@ -94,25 +96,18 @@ impl Connector {
             }
         };
         let usage = Arc::clone(usage);
-        let lost = |error| PostError::Lost {
-            error,
-            usage: Arc::clone(&usage),
-        };
         if is_http2 {
-            let (sender, connection) = http2().handshake(stream).await.map_err(lost)?;
+            let begun = http2().handshake(stream).await;
+            let (sender, connection) = begun.map_err(|error| PostError::Lost {
+                error,
+                usage: Arc::clone(&usage),
+            })?;
             // What ends it is told to whoever has a request under way.
             tokio::spawn(async move { drop(connection.await) });
             return Ok(Lent::Http2(Http2::new(sender, usage)));
         }
-        let (sender, connection) = http1().handshake(stream).await.map_err(lost)?;
-        Ok(Lent::Http1(Http1::new(sender, connection, usage)))
+        Ok(Lent::Plain(Plain::new(stream, usage)))
     }
-}
-
-fn http1() -> conn::http1::Builder {
-    let mut builder = conn::http1::Builder::new();
-    builder.max_buf_size(MAX_HEAD);
-    builder
 }
 
 fn http2() -> conn::http2::Builder<TokioExecutor> {

@@ -48,6 +48,13 @@ impl Endpoint {
         &self.origin_form
     }
 
+    /// The same as text.
+    pub(super) fn path(&self) -> &str {
+        self.origin_form
+            .path_and_query()
+            .map_or("/", PathAndQuery::as_str)
+    }
+
     pub(super) fn host(&self) -> Option<&HeaderValue> {
         self.host.as_ref()
     }

@@ -4,29 +4,19 @@
 //! of task for each delivery (`scripts/bench one` tells), and while it is idle nobody does: what its peer did meanwhile is
 //! seen when it is next taken, and by the [`Pool::tidy`] task.
 
-#![allow(
-    clippy::vec_box,
-    reason = "a connection is a kilobyte that is handed on for each request"
-)]
-
 use std::collections::HashMap;
 use std::future::poll_fn;
-use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use bytes::Bytes;
-use futures_util::future::Either;
-use http::{Request, Response};
-use http_body_util::Full;
-use hyper::body::Incoming;
-use hyper::client::conn::{http1, http2};
 use hyper_rustls::MaybeHttpsStream;
 use tokio::task::{unconstrained, yield_now};
 use tokio::time::Instant;
 
+use super::general::{Http1, Http2};
+use super::plain::Plain;
 use super::transport::{Transport, Usage};
 
 /// What connections are made over.
@@ -35,78 +25,11 @@ pub(super) type Stream = MaybeHttpsStream<Transport>;
 /// How often idle connections are looked at.
 const TIDY_EVERY: Duration = Duration::from_secs(5);
 
-/// A connection for one request at a time, driven by whoever has it.
-pub(super) struct Http1 {
-    sender: http1::SendRequest<Full<Bytes>>,
-    /// `None` once it has ended. It is dropped then, because that is how a request that was never looked at is told.
-    connection: Option<http1::Connection<Stream, Full<Bytes>>>,
-    usage: Arc<Usage>,
-    idle_since: Instant,
-}
-
-impl Http1 {
-    pub fn new(
-        sender: http1::SendRequest<Full<Bytes>>,
-        connection: http1::Connection<Stream, Full<Bytes>>,
-        usage: Arc<Usage>,
-    ) -> Box<Http1> {
-        Box::new(Http1 {
-            sender,
-            connection: Some(connection),
-            usage,
-            idle_since: Instant::now(),
-        })
-    }
-
-    /// Awaits what this connection brings.
-    pub async fn drive<F: Future>(&mut self, mut awaited: Pin<&mut F>) -> F::Output {
-        poll_fn(|cx| {
-            self.poll_connection(cx);
-            awaited.as_mut().poll(cx)
-        })
-        .await
-    }
-
-    /// How the connection ends is told to whoever awaits something of it.
-    fn poll_connection(&mut self, cx: &mut Context<'_>) {
-        if let Some(connection) = &mut self.connection
-            && Pin::new(connection).poll(cx).is_ready()
-        {
-            self.connection = None;
-        }
-    }
-
-    fn is_ready(&self) -> bool {
-        self.connection.is_some() && self.sender.is_ready()
-    }
-
-    /// Whether it can take a request, after a look at what its peer did meanwhile.
-    fn is_usable(&mut self, cx: &mut Context<'_>) -> bool {
-        self.poll_connection(cx);
-        self.is_ready()
-    }
-}
-
-/// A connection that requests share, driven by a task of its own for as long as anybody has it.
-#[derive(Clone)]
-pub(super) struct Http2 {
-    sender: http2::SendRequest<Full<Bytes>>,
-    usage: Arc<Usage>,
-    used: Instant,
-}
-
-impl Http2 {
-    pub fn new(sender: http2::SendRequest<Full<Bytes>>, usage: Arc<Usage>) -> Http2 {
-        Http2 {
-            sender,
-            usage,
-            used: Instant::now(),
-        }
-    }
-}
-
 /// A connection in the hands of one request.
 pub(super) enum Lent {
+    /// Over which nothing but the usual came.
+    Plain(Box<Plain>),
+    /// Over which HTTP/1.1 is spoken by hyper.
     Http1(Box<Http1>),
     Http2(Http2),
 }
@@ -114,41 +37,32 @@ pub(super) enum Lent {
 impl Lent {
     pub fn usage(&self) -> &Arc<Usage> {
         match self {
+            Lent::Plain(connection) => connection.usage(),
             Lent::Http1(connection) => &connection.usage,
             Lent::Http2(connection) => &connection.usage,
         }
     }
 
-    pub fn is_http2(&self) -> bool {
-        matches!(self, Lent::Http2(_))
-    }
-
-    /// Sends a request; the head of its answer is to be awaited by [`Lent::drive`].
-    // An `async fn` would keep the request beside what it makes of it, and many attempts are under way at a time.
-    pub fn send(
-        &mut self,
-        request: Request<Full<Bytes>>,
-    ) -> impl Future<Output = hyper::Result<Response<Incoming>>> + use<> {
+    fn is_usable(&mut self, cx: &mut Context<'_>) -> bool {
         match self {
-            Lent::Http1(connection) => Either::Left(connection.sender.send_request(request)),
-            Lent::Http2(connection) => Either::Right(connection.sender.send_request(request)),
+            Lent::Plain(connection) => connection.is_usable(cx),
+            Lent::Http1(connection) => connection.is_usable(cx),
+            Lent::Http2(connection) => !connection.is_closed(),
         }
     }
+}
 
-    /// Awaits what this connection brings.
-    pub async fn drive<F: Future>(&mut self, awaited: Pin<&mut F>) -> F::Output {
-        match self {
-            Lent::Http1(connection) => connection.drive(awaited).await,
-            Lent::Http2(_) => awaited.await,
-        }
-    }
+/// A connection that is kept for the next request.
+struct Idle {
+    connection: Lent,
+    since: Instant,
 }
 
 /// The connections to one origin.
 #[derive(Default)]
 struct Kept {
     /// The one used last comes last, and is used next: the others can age.
-    idle: Vec<Box<Http1>>,
+    idle: Vec<Idle>,
     shared: Option<Http2>,
 }
 
@@ -194,15 +108,11 @@ impl Pool {
     /// A connection to `origin` that its peer has not closed, as far as is known.
     pub async fn take(&self, origin: &Arc<str>) -> Option<Lent> {
         loop {
-            match self.take_any(origin)? {
-                Lent::Http1(mut connection) => {
-                    let look = poll_fn(|cx| Poll::Ready(connection.is_usable(cx)));
-                    // Without the runtime's share of work: a look that is put off sees nothing.
-                    if unconstrained(look).await {
-                        return Some(Lent::Http1(connection));
-                    }
-                }
-                shared => return Some(shared),
+            let mut connection = self.take_any(origin)?;
+            let look = poll_fn(|cx| Poll::Ready(connection.is_usable(cx)));
+            // Without the runtime's share of work: a look that is put off sees nothing.
+            if unconstrained(look).await {
+                return Some(connection);
             }
         }
     }
@@ -211,35 +121,47 @@ impl Pool {
         let mut all = self.kept();
         let kept = all.get_mut(origin)?;
         if let Some(shared) = &mut kept.shared {
-            if !shared.sender.is_closed() && shared.used.elapsed() < self.idle_timeout {
+            if !shared.is_closed() && shared.used.elapsed() < self.idle_timeout {
                 shared.used = Instant::now();
                 return Some(Lent::Http2(shared.clone()));
             }
             kept.shared = None;
         }
-        let connection = kept.idle.pop()?;
-        if connection.idle_since.elapsed() >= self.idle_timeout {
+        let idle = kept.idle.pop()?;
+        if idle.since.elapsed() >= self.idle_timeout {
             // It was the youngest of them.
             let old = std::mem::take(&mut kept.idle);
             drop(all);
             drop(old);
             return None;
         }
-        Some(Lent::Http1(connection))
+        Some(idle.connection)
     }
 
     /// Takes an HTTP/1.1 connection back whose answer was read to its end, unless it is not to be used again.
-    pub async fn give_back(self: &Arc<Pool>, origin: &Arc<str>, mut connection: Box<Http1>) {
+    pub async fn give_back_general(
+        self: &Arc<Pool>,
+        origin: &Arc<str>,
+        mut connection: Box<Http1>,
+    ) {
         // As a rule it was ready again when it brought the last of the answer.
-        let usable =
-            connection.is_ready() || poll_fn(|cx| Poll::Ready(connection.is_usable(cx))).await;
-        if !usable || connection.usage.is_single_use() {
+        if connection.is_ready() || poll_fn(|cx| Poll::Ready(connection.is_usable(cx))).await {
+            self.give_back(origin, Lent::Http1(connection));
+        }
+    }
+
+    /// Takes a connection back that can be used again, unless it is not to be.
+    pub fn give_back(self: &Arc<Pool>, origin: &Arc<str>, connection: Lent) {
+        if connection.usage().is_single_use() {
             return;
         }
-        connection.idle_since = Instant::now();
+        let since = Instant::now();
         let mut all = self.kept();
-        let kept = all.entry(origin.clone()).or_default();
-        kept.idle.push(connection);
+        let idle = Idle { connection, since };
+        match all.get_mut(origin) {
+            Some(kept) => kept.idle.push(idle),
+            None => all.entry(origin.clone()).or_default().idle.push(idle),
+        }
         drop(all);
         self.have_tidied();
     }
@@ -252,7 +174,7 @@ impl Pool {
         let mut all = self.kept();
         let kept = all.entry(origin.clone()).or_default();
         if let Some(shared) = &kept.shared
-            && !shared.sender.is_closed()
+            && !shared.is_closed()
         {
             return shared.clone();
         }
@@ -280,7 +202,7 @@ impl Pool {
     }
 
     /// The oldest idle connection to the origin that has the most.
-    fn take_oldest(&self) -> Option<Box<Http1>> {
+    fn take_oldest(&self) -> Option<Idle> {
         let mut all = self.kept();
         let most = all.values_mut().max_by_key(|kept| kept.idle.len())?;
         (!most.idle.is_empty()).then(|| most.idle.remove(0))
@@ -310,17 +232,16 @@ impl Pool {
     }
 
     /// Takes out connections to `origin` that are of no use any more, to be closed.
-    fn take_useless(&self, origin: &Arc<str>) -> Vec<Box<Http1>> {
+    fn take_useless(&self, origin: &Arc<str>) -> Vec<Idle> {
         let mut cx = Context::from_waker(Waker::noop());
         let mut all = self.kept();
         let Some(kept) = all.get_mut(origin) else {
             return Vec::new();
         };
-        kept.shared.take_if(|shared| {
-            shared.sender.is_closed() || shared.used.elapsed() >= self.idle_timeout
-        });
-        let useless = kept.idle.extract_if(.., |connection| {
-            connection.idle_since.elapsed() >= self.idle_timeout || !connection.is_usable(&mut cx)
+        kept.shared
+            .take_if(|shared| shared.is_closed() || shared.used.elapsed() >= self.idle_timeout);
+        let useless = kept.idle.extract_if(.., |idle| {
+            idle.since.elapsed() >= self.idle_timeout || !idle.connection.is_usable(&mut cx)
         });
         let useless = useless.collect();
         if kept.idle.is_empty() && kept.shared.is_none() {

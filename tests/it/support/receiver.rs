@@ -83,6 +83,8 @@ pub enum Step {
     Close,
     /// These bytes instead of HTTP, then the connection is closed. HTTP/1 only.
     Raw(Bytes),
+    /// These bytes, one after the other with a pause between, and then whatever is next on the connection. HTTP/1 only.
+    Pieces(Vec<Bytes>, Duration),
 }
 
 impl Step {

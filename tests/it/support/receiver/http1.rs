@@ -68,6 +68,15 @@ pub(super) async fn serve(mut stream: impl Socket, link: Link) {
                 return;
             }
             Step::Close => return,
+            Step::Pieces(pieces, pause) => {
+                let mut ticks = tokio::time::interval(pause);
+                for piece in pieces {
+                    ticks.tick().await;
+                    if stream.write_all(&piece).await.is_err() || stream.flush().await.is_err() {
+                        return;
+                    }
+                }
+            }
             Step::Raw(bytes) => {
                 let _ = stream.write_all(&bytes).await;
                 let _ = stream.shutdown().await;

@@ -66,7 +66,7 @@ async fn answer(
             closed.cancel();
             std::future::pending().await
         }
-        Step::Raw(_) => unimplemented!("raw bytes over HTTP/2"),
+        Step::Raw(_) | Step::Pieces(..) => unimplemented!("raw bytes over HTTP/2"),
     }
 }
 
