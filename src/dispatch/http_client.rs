@@ -23,7 +23,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{HOST, RETRY_AFTER};
+use http::header::{CONTENT_LENGTH, HOST, RETRY_AFTER};
 use http::{HeaderMap, HeaderValue, Method, Request, Response};
 use http_body_util::Full;
 use hyper::body::Incoming;
@@ -88,6 +88,7 @@ impl Post {
     }
 
     fn into_request(self, is_http2: bool) -> Request<Full<Bytes>> {
+        let is_empty = self.body.is_empty();
         let mut request = Request::new(Full::new(self.body));
         *request.method_mut() = Method::POST;
         *request.headers_mut() = self.headers;
@@ -99,6 +100,11 @@ impl Post {
             if let Some(host) = self.to.host() {
                 request.headers_mut().insert(HOST, host.clone());
             }
+        }
+        if is_empty {
+            // hyper says nothing of a body that is none, and some receivers insist on it.
+            let none = HeaderValue::from_static("0");
+            request.headers_mut().insert(CONTENT_LENGTH, none);
         }
         request
     }
@@ -371,16 +377,6 @@ impl Answered {
         match self {
             Answered::Whole(connection, _) => connection.usage(),
             Answered::Begun(begun) => begun.0.usage(),
-        }
-    }
-}
-
-impl Whole {
-    fn into_result(self) -> AttemptResult {
-        AttemptResult::Answer {
-            status: self.status,
-            retry_after: self.retry_after,
-            body_start: self.body_start,
         }
     }
 }

@@ -1,7 +1,7 @@
 //! A lane's inbox: what was offered to it and not looked at yet.
 //!
-//! The lane takes all of it with one look. A channel would have it go back to what both sides write for each single offer,
-//! and that is on another core each time. It has no bound of its own: each offer has its part of the budget.
+//! The lane takes all of it with one look. With a channel it would touch, for each single offer, memory that another core
+//! has just written. It has no bound of its own: each offer has its part of the budget.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -73,6 +73,7 @@ impl<T> Inbox<T> {
     pub fn close(&self) {
         let mut state = self.state();
         state.is_closed = true;
+        self.has_some.store(false, Ordering::Release);
         let left = std::mem::take(&mut state.waiting);
         // Outside of the lock: what is dropped here may lead anywhere.
         drop(state);
@@ -109,7 +110,7 @@ mod tests {
         inbox.put(item.clone()).unwrap();
         assert!(!inbox.is_closed());
         inbox.close();
-        assert!(inbox.is_closed());
+        assert!(inbox.is_closed() && inbox.is_empty());
         assert_eq!(std::sync::Arc::strong_count(&item), 1);
         assert!(inbox.put(item).is_err());
     }

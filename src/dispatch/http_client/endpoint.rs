@@ -21,8 +21,8 @@ impl Endpoint {
     /// Takes `uri` apart: an absolute `http` or `https` URL without credentials. Any other cannot be called, which its
     /// requests will say.
     pub fn new(uri: Uri) -> Endpoint {
-        let path = uri.path_and_query().cloned();
-        let path = path.unwrap_or_else(|| PathAndQuery::from_static("/"));
+        let path = path_of(&uri);
+        let uri = with_path(uri, path.clone());
         let named = uri.host().filter(|host| !host.is_empty());
         // As HTTP has it: the port where it is not the scheme's own.
         let usual_port = if is_secure(&uri) { 443 } else { 80 };
@@ -64,6 +64,29 @@ impl Endpoint {
     }
 }
 
+/// The path with its query. Of `https://a.example?b=c` that is `/?b=c`: the path is empty, and HTTP has none that is.
+fn path_of(uri: &Uri) -> PathAndQuery {
+    let path = uri.path_and_query().map_or("/", PathAndQuery::as_str);
+    let whole = match path.starts_with('/') {
+        true => path.to_owned(),
+        false => format!("/{path}"),
+    };
+    // What was one without a slash is one with it.
+    whole
+        .try_into()
+        .unwrap_or_else(|_| PathAndQuery::from_static("/"))
+}
+
+/// `uri` with another path.
+fn with_path(uri: Uri, path: PathAndQuery) -> Uri {
+    let mut parts = uri.clone().into_parts();
+    if parts.scheme.is_none() {
+        return uri;
+    }
+    parts.path_and_query = Some(path);
+    Uri::from_parts(parts).unwrap_or(uri)
+}
+
 /// Whether requests to `uri` go over TLS.
 pub(super) fn is_secure(uri: &Uri) -> bool {
     uri.scheme() == Some(&Scheme::HTTPS)
@@ -82,6 +105,12 @@ mod tests {
                 "/x",
                 "a.example",
                 "http://a.example",
+            ),
+            (
+                "https://a.example?y=1",
+                "/?y=1",
+                "a.example",
+                "https://a.example",
             ),
             (
                 "https://a.example:80/x?y=1",
@@ -103,7 +132,9 @@ mod tests {
             ),
         ] {
             let endpoint = Endpoint::new(url.parse().unwrap());
+            assert_eq!(endpoint.path(), path, "{url}");
             assert_eq!(endpoint.origin_form().to_string(), path, "{url}");
+            assert_eq!(endpoint.uri().path_and_query().unwrap().as_str(), path);
             assert_eq!(endpoint.host().unwrap(), host, "{url}");
             assert_eq!(&**endpoint.origin(), origin, "{url}");
         }

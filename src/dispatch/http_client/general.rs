@@ -1,7 +1,5 @@
 //! Connections that hyper speaks over: all HTTP/2 ones, and those over which something unusual came
 //! (see [`super::plain`]).
-//!
-//! An HTTP/1.1 connection has no task of its own: whoever sends a request over it also drives it.
 
 use std::future::poll_fn;
 use std::pin::{Pin, pin};
@@ -19,7 +17,7 @@ use tokio::time::{Instant, Sleep};
 use super::failure::PostError;
 use super::replay::Replay;
 use super::transport::Usage;
-use super::{KEPT_BODY, Post};
+use super::{KEPT_BODY, MAX_HEAD, Post};
 
 /// Parts of an answer's body that are read in one go: others of the same thread must not wait for one that comes byte by
 /// byte.
@@ -30,20 +28,28 @@ pub(super) struct Http1 {
     sender: http1::SendRequest<Full<Bytes>>,
     /// `None` once it has ended. It is dropped then, because that is how a request that was never looked at is told.
     connection: Option<http1::Connection<Replay, Full<Bytes>>>,
-    pub usage: Arc<Usage>,
+    usage: Arc<Usage>,
 }
 
 impl Http1 {
-    pub fn new(
-        sender: http1::SendRequest<Full<Bytes>>,
-        connection: http1::Connection<Replay, Full<Bytes>>,
-        usage: Arc<Usage>,
-    ) -> Box<Http1> {
-        Box::new(Http1 {
+    /// Has hyper speak over a connection on which a request was begun: it is to be given that one next.
+    ///
+    /// # Errors
+    ///
+    /// None is known of.
+    pub async fn begin(replay: Replay, usage: Arc<Usage>) -> hyper::Result<Box<Http1>> {
+        let mut builder = http1::Builder::new();
+        builder.max_buf_size(MAX_HEAD);
+        let (sender, connection) = builder.handshake(replay).await?;
+        Ok(Box::new(Http1 {
             sender,
             connection: Some(connection),
             usage,
-        })
+        }))
+    }
+
+    pub fn usage(&self) -> &Arc<Usage> {
+        &self.usage
     }
 
     /// Awaits what this connection brings.

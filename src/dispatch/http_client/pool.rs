@@ -25,7 +25,7 @@ pub(super) type Stream = MaybeHttpsStream<Transport>;
 /// How often idle connections are looked at.
 const TIDY_EVERY: Duration = Duration::from_secs(5);
 
-/// A connection in the hands of one request.
+/// A connection as requests get it, and give it back.
 pub(super) enum Lent {
     /// Over which nothing but the usual came.
     Plain(Box<Plain>),
@@ -38,7 +38,7 @@ impl Lent {
     pub fn usage(&self) -> &Arc<Usage> {
         match self {
             Lent::Plain(connection) => connection.usage(),
-            Lent::Http1(connection) => &connection.usage,
+            Lent::Http1(connection) => connection.usage(),
             Lent::Http2(connection) => &connection.usage,
         }
     }

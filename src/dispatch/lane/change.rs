@@ -5,6 +5,9 @@ use std::sync::Arc;
 use super::{Home, Lane, settle_source};
 use crate::event::EntryId;
 
+/// Offers for which a lane keeps room: thousands of lanes may have had a burst each.
+const ROOM_KEPT: usize = 64;
+
 impl Lane {
     /// Takes up wake-ups and changes of the webhook.
     pub(super) fn look_around(&mut self) {
@@ -14,7 +17,9 @@ impl Lane {
             self.idle_since = None;
             offered.drain(..).for_each(|offer| self.take(offer));
         }
-        self.offered = offered;
+        if offered.capacity() <= ROOM_KEPT {
+            self.offered = offered;
+        }
         if self.reading.is_none() {
             let removed = self.handle.take_removed();
             for id in removed.into_iter().chain(self.leaving.drain(..)) {
