@@ -22,8 +22,9 @@ const MOST_ENTRIES: usize = 200;
 const AIM_BYTES: usize = 256 * 1024;
 /// Most retries read at a time; fewer where deliveries are large.
 const RETRIES: usize = 64;
-/// A lane reads on when it has fewer than this ready.
-const LOW_WATER: usize = 64;
+/// A lane reads on when it has fewer than this ready: half a window. With less it would often wait for the next one, with more
+/// it would hold more in memory (`scripts/bench backlog` tells).
+const LOW_WATER: usize = 100;
 /// The pause after a failed read.
 const READ_AGAIN: Duration = Duration::from_millis(200);
 /// An entry that cannot be read is looked at again after this: a daemon of the version that wrote it may come.
