@@ -4,8 +4,8 @@
 //! `cargo bench --bench throughput -- ...`.
 //!
 //! Each run has a Redis of its own, daemons with their default settings as processes of their own, and a minimal receiver
-//! as another. The bare client (the same HTTP stack and signing, the same receiver, no Redis) is measured in turn with
-//! them, so that every figure is also a ratio that survives a noisy machine.
+//! as another. The bare client (a general HTTP client, the same requests and signatures, the same receiver, no Redis) is
+//! measured in turn with them, so that every figure is also a ratio that survives a noisy machine.
 
 #![allow(clippy::disallowed_methods, reason = "it measures time")]
 

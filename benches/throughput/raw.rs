@@ -1,5 +1,6 @@
-//! The bare client: the HTTP stack that Pombo delivers with, requests of the same size and with the same headers, signed in
-//! the same two ways; and nothing else.
+//! The bare client: hyper-util's, as most programs in Rust would use it, with requests of the same size and with the same
+//! headers, signed in the same two ways; and nothing else. Pombo itself reads usual answers by hand, so that a ratio compares
+//! two clients as well.
 
 use std::path::Path;
 use std::process::ExitCode;
