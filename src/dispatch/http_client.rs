@@ -311,8 +311,8 @@ impl HttpClient {
                     Exchanged::Whole(answer) => return Ok(Answered::Whole(connection, answer)),
                     Exchanged::Unusual(begun) => {
                         let usage = Arc::clone(connection.usage());
-                        let spoken = Box::pin(connection.go_on(begun, &post)).await;
-                        General::Http1(spoken.map_err(|error| PostError::Lost { error, usage })?)
+                        let gone_on = Box::pin(connection.go_on(begun, &post)).await;
+                        General::Http1(gone_on.map_err(|error| PostError::Lost { error, usage })?)
                     }
                 }
             }

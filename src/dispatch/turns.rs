@@ -3,7 +3,8 @@
 //! All that is taken could be started at once. But the more is in flight, the dearer is each delivery: its connection and
 //! its request have left the processor's caches when its answer is looked at. So beyond a number lanes wait in line, and
 //! start several each when others have landed. Receivers that take their time must not make others wait: while they think
-//! the thread rests, and a thread that rests although lanes wait lets ever more be in flight.
+//! the thread rests, and a thread that rests although lanes wait lets ever more be in flight. (It does so, too, where others
+//! on the same machine have so much to do that receivers do not come to run: `scripts/bench fleet2` is such a case.)
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

@@ -162,12 +162,8 @@ impl Plain {
     pub async fn go_on(self, begun: Begun, post: &Post) -> hyper::Result<Box<Http1>> {
         let replay = match begun.written {
             Ok(written) => {
-                let mut head = bytes::Bytes::from(begun.head);
-                let mut body = post.body.clone();
-                let of_head = written.min(head.len());
-                bytes::Buf::advance(&mut head, of_head);
-                bytes::Buf::advance(&mut body, written - of_head);
-                Replay::new(self.stream, [head, body], post.body.len(), begun.arrived)
+                let request = [begun.head.into(), post.body.clone()];
+                Replay::new(self.stream, request, written, begun.arrived)
             }
             Err(error) => Replay::refused(self.stream, error),
         };

@@ -29,8 +29,7 @@ pub(super) enum Arrived {
 /// See the module's own words.
 pub(super) struct Replay<S = Stream> {
     stream: S,
-    /// What is left of the first request, head and body.
-    unsent: [Bytes; 2],
+    unsent: Unsent,
     /// The request that is thrown away, until all of it was.
     repeated: Option<Repeated>,
     arrived: Arrived,
@@ -38,6 +37,23 @@ pub(super) struct Replay<S = Stream> {
     refused: Option<io::Error>,
     /// Who reads before writing: there is nothing before.
     reader: Option<Waker>,
+}
+
+/// What is left to be sent of the first request, head and body.
+#[derive(Debug, Default)]
+struct Unsent([Bytes; 2]);
+
+impl Unsent {
+    fn is_empty(&self) -> bool {
+        self.0.iter().all(|part| part.is_empty())
+    }
+
+    fn advance(&mut self, written: usize) {
+        let [head, body] = &mut self.0;
+        let of_head = written.min(head.len());
+        head.advance(of_head);
+        body.advance(written - of_head);
+    }
 }
 
 /// A request that is written again, as far as it is still to come.
@@ -75,16 +91,19 @@ impl Repeated {
 }
 
 impl<S: Read + Write + Unpin> Replay<S> {
-    /// Of a request with `body` bytes of body, of which `unsent` are to be sent, and whose answer began with `arrived`.
-    pub fn new(stream: S, unsent: [Bytes; 2], body: usize, arrived: Arrived) -> Replay<S> {
+    /// Of a request (head and body) of which so many bytes are `written`, and whose answer began with `arrived`.
+    pub fn new(stream: S, request: [Bytes; 2], written: usize, arrived: Arrived) -> Replay<S> {
+        let repeated = Repeated {
+            is_begun: false,
+            end_seen: 0,
+            body: request[1].len(),
+        };
+        let mut unsent = Unsent(request);
+        unsent.advance(written);
         Replay {
             stream,
             unsent,
-            repeated: Some(Repeated {
-                is_begun: false,
-                end_seen: 0,
-                body,
-            }),
+            repeated: Some(repeated),
             arrived,
             refused: None,
             reader: None,
@@ -95,7 +114,7 @@ impl<S: Read + Write + Unpin> Replay<S> {
     pub fn refused(stream: S, error: io::Error) -> Replay<S> {
         Replay {
             stream,
-            unsent: Default::default(),
+            unsent: Unsent::default(),
             repeated: None,
             arrived: Arrived::Some(Vec::new()),
             refused: Some(error),
@@ -108,16 +127,14 @@ impl<S: Read + Write + Unpin> Replay<S> {
     }
 
     fn poll_send_rest(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        while self.unsent.iter().any(|part| !part.is_empty()) {
-            let [head, body] = &self.unsent;
+        while !self.unsent.is_empty() {
+            let Unsent([head, body]) = &self.unsent;
             let parts = [IoSlice::new(head), IoSlice::new(body)];
             let written = ready!(Pin::new(&mut self.stream).poll_write_vectored(cx, &parts))?;
             if written == 0 {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
-            let of_head = written.min(head.len());
-            self.unsent[0].advance(of_head);
-            self.unsent[1].advance(written - of_head);
+            self.unsent.advance(written);
         }
         Poll::Ready(Ok(()))
     }
@@ -210,7 +227,7 @@ impl<S: Read + Write + Unpin> Write for Replay<S> {
         if repeated.is_over() {
             self.repeated = None;
             // Empty by now; but each part keeps what it was a part of in memory.
-            self.unsent = Default::default();
+            self.unsent = Unsent::default();
         }
         Poll::Ready(Ok(taken))
     }

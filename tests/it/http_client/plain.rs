@@ -3,6 +3,7 @@
 use tokio::io::AsyncReadExt as _;
 
 use super::*;
+use crate::support::receiver::Received;
 
 /// Long enough for what was sent before to be looked at alone.
 const PAUSE: Duration = Duration::from_millis(10);
@@ -15,7 +16,7 @@ enum Then {
 }
 
 /// The headers of a request, in their order; but for the one that a peer of HTTP/1.0 is asked with to stay.
-fn headers_of(request: &crate::support::receiver::Received) -> Vec<(String, String)> {
+fn headers_of(request: &Received) -> Vec<(String, String)> {
     let headers = request.headers.iter();
     let headers = headers.filter(|(name, _)| *name != "connection");
     let headers = headers.map(|(name, value)| (name.to_string(), format!("{value:?}")));
