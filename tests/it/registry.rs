@@ -1,5 +1,6 @@
 //! Changes of webhooks, as the deliveries show them.
 
+use std::collections::HashSet;
 use std::time::Duration;
 
 use pombo::webhook::WebhookSpec;
@@ -237,4 +238,25 @@ async fn a_deleted_webhook_leaves_nothing_behind_and_one_made_again_inherits_not
     assert_eq!(again_got, ["new"]);
     assert!(received.len() <= before + 2, "{received:?}");
     assert!(world.webhooks.dead(&again).await.is_empty());
+}
+
+#[tokio::test]
+async fn all_webhooks_are_known_from_the_start_however_many_there_are() {
+    let (world, receiver) = (World::new().await, Receiver::start().await);
+    let (many, url) = (1_300, receiver.url("/"));
+    let made = (0..many).map(async |number| {
+        let (id, wanted) = (format!("w{number}"), format!("kind.{number}"));
+        let _ = world.webhooks.make(&id, &url, &[&wanted], |_| {}).await;
+    });
+    futures_util::future::join_all(made).await;
+    let listed = world.webhooks.store().webhook_ids().await;
+    assert_eq!(listed.expect("the ids").len(), many);
+    let _pombo = world.config.start().await;
+    for number in 0..many {
+        let (id, wanted) = (format!("e{number}"), format!("kind.{number}"));
+        world.redis.event(&id, &wanted, "1").await;
+    }
+    let received = receiver.wait_for(many).await;
+    let ids: HashSet<_> = received.iter().map(|r| r.header("x-event-id")).collect();
+    assert_eq!(ids.len(), many);
 }
