@@ -92,7 +92,7 @@ fn parts(criterion: &mut Criterion) {
     });
     let prepared = Prepared::new(&webhook(1), &settings).expect("a webhook that can be called");
     criterion.bench_function("request of 1 KiB, signed", |bench| {
-        bench.iter(|| prepared.request(black_box(&event), "w1", 1, NOW_MS));
+        bench.iter(|| prepared.request(black_box(&event), "w1", 1, NOW_MS, None));
     });
     let field = |name: &'static str, value: Bytes| (Bytes::from_static(name.as_bytes()), value);
     let fields = vec![

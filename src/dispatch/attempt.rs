@@ -3,6 +3,7 @@
 mod once;
 mod ready;
 mod shown;
+mod signatures;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,6 +24,7 @@ use crate::webhook::{BodyMode, PREVIOUS, Webhook, is_reserved_header};
 pub use once::{Once, attempt_once};
 pub use ready::Attempt;
 pub use shown::shown_headers;
+pub use signatures::Signatures;
 
 /// What of a webhook's requests never changes, made once for all its attempts.
 pub struct Prepared {
@@ -241,13 +243,6 @@ impl Prepared {
         shape.unwrap_or(&self.shape).clone()
     }
 
-    fn keys_at(&self, at_ms: u64) -> &SigningKeys {
-        match &self.rotated {
-            Some((end, keys)) if at_ms >= *end => keys,
-            _ => &self.keys,
-        }
-    }
-
     /// The body: the platform's bytes, bare or in the envelope, never parsed.
     pub fn body(&self, event: &Event) -> Bytes {
         match self.body_mode {
@@ -263,9 +258,17 @@ impl Prepared {
         }
     }
 
-    /// The request of the `attempt`th attempt at `event`, signed as of `at_ms` (Unix ms), with the secrets that sign then.
-    pub fn request(&self, event: &Event, webhook_id: &str, attempt: u32, at_ms: u64) -> Post {
-        let (body, keys, unix_s) = (self.body(event), self.keys_at(at_ms), at_ms / 1_000);
+    /// The request of the `attempt`th attempt at `event`, signed as of `at_ms` (Unix ms), with the secrets that sign then;
+    /// by what was `signed` ahead, if that holds.
+    pub fn request(
+        &self,
+        event: &Event,
+        webhook_id: &str,
+        attempt: u32,
+        at_ms: u64,
+        signed: Option<Signatures>,
+    ) -> Post {
+        let signatures = self.signatures(signed, event, at_ms);
         // Room for all at once: a copy of the webhook's own would have to grow for each of the others.
         let mut headers = HeaderMap::with_capacity(self.headers.len() + OWN_HEADERS);
         for (name, value) in &self.headers {
@@ -284,27 +287,25 @@ impl Prepared {
             delivery_id(webhook_id, &event.stream, event.entry_id),
         );
         headers.insert(X_DELIVERY_ATTEMPT, HeaderValue::from(attempt));
-        insert(
-            &mut headers,
-            self.signature_header.clone(),
-            keys.sign(self.scheme, unix_s, &body),
-        );
-        if let Some(previous) = keys.sign_previous(self.scheme, &body) {
-            insert(&mut headers, self.previous_header.clone(), previous);
-        }
+        put(&mut headers, &self.signature_header, signatures.own);
+        put(&mut headers, &self.previous_header, signatures.previous);
         if self.standard_webhooks {
             insert(&mut headers, WEBHOOK_ID, event.id.as_str());
-            headers.insert(WEBHOOK_TIMESTAMP, HeaderValue::from(unix_s));
-            if let Some(signature) = keys.sign_standard(&event.id, unix_s, &body) {
-                insert(&mut headers, WEBHOOK_SIGNATURE, signature);
-            }
+            headers.insert(WEBHOOK_TIMESTAMP, HeaderValue::from(at_ms / 1_000));
+            put(&mut headers, &WEBHOOK_SIGNATURE, signatures.standard);
         }
         Post {
             to: self.to.clone(),
             headers,
-            body,
+            body: self.body(event),
             timeout: self.timeout,
         }
+    }
+}
+
+fn put(headers: &mut HeaderMap, name: &HeaderName, value: Option<HeaderValue>) {
+    if let Some(value) = value {
+        headers.insert(name.clone(), value);
     }
 }
 

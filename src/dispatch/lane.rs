@@ -31,7 +31,7 @@ use self::read::Read;
 use self::rest::Shown;
 use self::write::Write;
 use super::Dispatch;
-use super::attempt::Prepared;
+use super::attempt::{Prepared, Signatures};
 use super::budget::TakenPermit;
 use super::handle::{LaneHandle, Offer};
 use super::http_client::HttpClient;
@@ -67,6 +67,8 @@ pub(super) struct Held {
     /// Attempts before a replay: the attempt header counts on.
     pub attempts_before: u32,
     pub home: Home,
+    /// What the lane's `prepared` has signed of it ahead.
+    pub signed: Option<Box<Signatures>>,
 }
 
 /// Where a delivery's body is kept.
@@ -173,7 +175,11 @@ pub(super) struct Lane {
     next_retry_ms: Option<u64>,
     /// How often schedules had to be looked at again: what was written or asked for before the last time may be stale.
     looks: u64,
+    /// Entries of a window; and the most of them, as large as they are.
     window_count: usize,
+    window_most: usize,
+    /// When the last window was asked for, and how many flights had landed by then.
+    window_asked: Option<(Instant, u64)>,
     read_retries_next: bool,
     /// After a failed read, not again before.
     read_after: Instant,
@@ -239,7 +245,9 @@ impl Lane {
             touched: beginning.behind,
             next_retry_ms: beginning.behind.then_some(0),
             looks: 0,
-            window_count: read::FIRST_WINDOW,
+            window_count: read::LEAST_ENTRIES,
+            window_most: read::MOST_ENTRIES,
+            window_asked: None,
             read_retries_next: true,
             read_after: now.at,
             hold_ms: 0,
@@ -355,6 +363,7 @@ impl Lane {
                 share: offer.share,
                 permit: offer.permit,
             },
+            signed: None,
         };
         if self.deleted {
             settle_source(held.home);

@@ -1,12 +1,14 @@
 //! A secret is replaced: for a while both sign, then the newest alone.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use pombo::clock::Clock;
 use pombo::settings::Secret;
 use pombo::signature::{Scheme, verify, verify_standard};
-use pombo::webhook::Webhook;
+use pombo::webhook::{Webhook, WebhookSpec};
 
 use crate::support::pombo::{SECRET, World, webhook};
-use crate::support::receiver::{Answer, Gate, Received, Receiver};
+use crate::support::receiver::{Answer, Gate, Received, Receiver, Step};
 use crate::support::wait::until;
 
 const NEWER: &str = "whsec_bmV3ZXIgbmV3ZXIgbmV3ZXIgbmV3ZXIgbmV3ZXI=";
@@ -112,4 +114,53 @@ async fn a_scheme_of_one_signature_sends_the_older_secrets_in_a_header_of_its_ow
     let one = to("/timed");
     assert_eq!(one.header("x-hub").matches("v1=").count(), 2);
     assert!(!one.headers.contains_key("x-hub-previous"));
+}
+
+#[tokio::test]
+async fn what_was_read_of_a_queue_before_its_secret_was_replaced_is_signed_by_the_new_one() {
+    const IN_FLIGHT: usize = 64;
+    const BEFORE: usize = 500;
+    const ALL: usize = 1_000;
+    let world = World::new().await;
+    let (first, second, count) = (Gate::new(), Gate::new(), AtomicUsize::new(0));
+    let gates = (first.clone(), second.clone());
+    let receiver = Receiver::scripted(move |_| match count.fetch_add(1, Ordering::Relaxed) {
+        ..IN_FLIGHT => Answer::new(200).after(&gates.0).into(),
+        IN_FLIGHT..BEFORE => Step::status(200),
+        _ => Answer::new(200).after(&gates.1).into(),
+    });
+    let receiver = receiver.await;
+    let url = receiver.url("/");
+    let in_flight = |spec: &mut WebhookSpec| spec.max_in_flight = Some(IN_FLIGHT as u32);
+    let mut webhook = world.webhooks.make("w", &url, &["a.*"], in_flight).await;
+    let _pombo = world.config.start().await;
+    world.redis.events("queued", "a.b", ALL).await;
+    world.redis.settled("events").await;
+    first.open();
+    receiver.wait_for(BEFORE + IN_FLIGHT).await;
+    webhook.secrets = vec![Secret::new(NEWER)];
+    world.webhooks.put(&mut webhook).await;
+    // Changes are taken up in their order.
+    let probe = Receiver::start().await;
+    let url = probe.url("/");
+    let _later = world.webhooks.make("later", &url, &["b.c"], |_| {}).await;
+    let known = async || {
+        world.redis.event("later", "b.c", "1").await;
+        probe.received().len()
+    };
+    until("the later webhook", known, |received| *received > 0).await;
+    second.open();
+    let received = receiver.wait_for(ALL).await;
+    for (number, one) in received.iter().enumerate() {
+        let secret = match number < BEFORE + IN_FLIGHT {
+            true => SECRET,
+            false => NEWER,
+        };
+        let signature = one.header("x-signature");
+        assert!(
+            is_by(secret, Scheme::Timestamped, signature, one),
+            "{number}"
+        );
+        assert!(is_standard_by(secret, one), "{number}");
+    }
 }

@@ -44,7 +44,7 @@ pub async fn attempt_once(
             headers: Vec::new(),
         };
     }
-    let request = prepared.request(event, webhook_id, NUMBER, started_ms);
+    let request = prepared.request(event, webhook_id, NUMBER, started_ms, None);
     let headers = request.headers_as_sent();
     let posted = client.post(request).await;
     Once {

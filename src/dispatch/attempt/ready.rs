@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Attempted, Prepared};
+use super::{Attempted, Prepared, Signatures};
 use crate::dispatch::http_client::{HttpClient, Post};
 use crate::event::Event;
 use crate::metrics::Metrics;
@@ -21,27 +21,32 @@ pub struct Attempt {
     webhook_id: Arc<str>,
     number: u32,
     started_ms: u64,
+    /// What of it was signed ahead, and was not used for `post`.
+    signed: Option<Signatures>,
     /// `None` where the URL may not be called, or the payload is long.
     post: Option<Post>,
 }
 
 impl Attempt {
-    /// The `number`th attempt at `event`, started at `started_ms` (Unix ms).
+    /// The `number`th attempt at `event`, started at `started_ms` (Unix ms), with what `prepared` has `signed` of it ahead.
     pub fn new(
         prepared: Arc<Prepared>,
         event: Arc<Event>,
         webhook_id: Arc<str>,
         number: u32,
         started_ms: u64,
+        mut signed: Option<Signatures>,
     ) -> Attempt {
         let is_made = prepared.forbidden.is_none() && event.payload.len() <= MADE_AHEAD;
-        let post = is_made.then(|| prepared.request(&event, &webhook_id, number, started_ms));
+        let post = is_made
+            .then(|| prepared.request(&event, &webhook_id, number, started_ms, signed.take()));
         Attempt {
             prepared,
             event,
             webhook_id,
             number,
             started_ms,
+            signed,
             post,
         }
     }
@@ -54,8 +59,10 @@ impl Attempt {
             metrics.attempt(forbidden.result.class(), forbidden.duration);
             return forbidden;
         }
-        let again = || prepared.request(&self.event, &self.webhook_id, number, started_ms);
-        let post = self.post.unwrap_or_else(again);
+        let made =
+            |signed| prepared.request(&self.event, &self.webhook_id, number, started_ms, signed);
+        let (signed, again) = (self.signed, || made(None));
+        let post = self.post.unwrap_or_else(|| made(signed));
         let posted = client.post_or_again(post, again).await;
         metrics.attempt(posted.result.class(), posted.duration);
         if posted.resent {

@@ -54,6 +54,9 @@ impl Lane {
                         self.reorder(registered.is_fifo());
                     }
                     self.prepared = prepared;
+                    // By secrets that may sign no more.
+                    let ready = self.ready.iter_mut();
+                    ready.for_each(|(held, _)| held.signed = None);
                     self.limiter = limiter;
                     self.registered = registered;
                 }

@@ -8,23 +8,26 @@ use tokio::time::Instant;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::{Boxed, Held, Home, Lane};
+use crate::clock::Clock;
 use crate::delivery::Tries;
-use crate::dispatch::attempt::Prepared;
+use crate::dispatch::attempt::{Prepared, Signatures};
 use crate::event::EntryId;
 use crate::store::StoreError;
 use crate::store::codec::QueuedDelivery;
 use crate::store::lane::{DueRetries, Window};
 
-/// The size of a lane's first window: small, because how large its deliveries are is not known yet.
-pub(super) const FIRST_WINDOW: usize = 16;
-/// The most entries of a window, and the bytes that it aims at.
-const MOST_ENTRIES: usize = 200;
-const AIM_BYTES: usize = 256 * 1024;
+/// The size of a lane's first window, before it is known how large its deliveries are, and of those of a slow lane, which would
+/// only have in memory what it read early.
+pub(super) const LEAST_ENTRIES: usize = 16;
+/// The most entries of a window, and the bytes that it aims at: those of a quick lane, which would wait for the next one
+/// if it had fewer (`scripts/bench backlog` tells).
+pub(super) const MOST_ENTRIES: usize = 300;
+const AIM_BYTES: usize = 384 * 1024;
 /// Most retries read at a time; fewer where deliveries are large.
 const RETRIES: usize = 64;
-/// A lane reads on when it has fewer than this ready: half a window. With less it would often wait for the next one, with more
-/// it would hold more in memory (`scripts/bench backlog` tells).
-const LOW_WATER: usize = 100;
+/// A lane that has delivered half of its last window in less than this is quick: its windows are made larger, and what it reads
+/// is signed ahead, for it soon starts that. (In another second it would have to be signed again.)
+const SOON: Duration = Duration::from_millis(250);
 /// The pause after a failed read.
 const READ_AGAIN: Duration = Duration::from_millis(200);
 /// An entry that cannot be read is looked at again after this: a daemon of the version that wrote it may come.
@@ -35,10 +38,29 @@ pub(super) const SCHEDULED: u64 = u64::MAX;
 
 /// A read that is over.
 pub(super) enum Read {
-    Window(Result<Window, StoreError>),
+    Window(Result<Window, StoreError>, Option<Signed>),
     Retries(Result<DueRetries, StoreError>),
     /// When a fifo lane's head is due, as of the look of this number.
     Head(EntryId, u64, Result<Option<(u64, Tries)>, StoreError>),
+}
+
+/// What was signed ahead.
+pub(super) struct Signed {
+    by: Arc<Prepared>,
+    /// For each of the window's deliveries.
+    each: Vec<Option<Box<Signatures>>>,
+}
+
+impl Signed {
+    fn new(by: Arc<Prepared>, window: &Window, clock: &Clock) -> Signed {
+        let at_ms = clock.unix_ms();
+        let sign = |event| by.can_carry(event).then(|| Box::new(by.sign(event, at_ms)));
+        let each = window.deliveries.iter().map(|(made, _)| sign(&made.event));
+        Signed {
+            each: each.collect(),
+            by,
+        }
+    }
 }
 
 fn make_ahead<'a>(prepared: &Prepared, made: impl Iterator<Item = &'a mut QueuedDelivery>) {
@@ -63,12 +85,9 @@ impl Lane {
         if self.ask_for_head() {
             return;
         }
-        let low = if self.fifo {
-            1
-        } else {
-            LOW_WATER.min(self.window_count)
-        };
-        if self.ready.len() >= low {
+        // Less than a window is little: the next one takes its time.
+        let little = if self.fifo { 1 } else { self.window_count };
+        if self.ready.len() >= little {
             return;
         }
         let retries = !self.fifo && self.next_retry_ms.is_some_and(|due| due <= now_ms);
@@ -81,7 +100,7 @@ impl Lane {
             self.read_retries_next = false;
             // What is scheduled while the read is under way counts beside what it finds.
             self.next_retry_ms = None;
-            let (count, known) = (RETRIES.min(self.window_count), self.in_memory.clone());
+            let (count, known) = (RETRIES.min(self.window_most), self.in_memory.clone());
             self.reading = Some(self.apart(async move {
                 let mut due = store.due_retries(&keys, now_ms, count, &known).await;
                 if let Ok(due) = &mut due {
@@ -93,18 +112,37 @@ impl Lane {
             self.read_retries_next = true;
             // A wake-up while the read is under way raises it again.
             self.more = false;
+            let quick = self.is_quick();
+            self.window_count = match quick {
+                true => self.window_count * 2,
+                false => (self.window_count / 2).max(LEAST_ENTRIES),
+            };
+            self.window_count = self.window_count.min(self.window_most);
             let (after, count, fifo) = (self.cursor, self.window_count, self.fifo);
+            let clock = self.dispatch.clock.clone();
             self.reading = Some(self.apart(async move {
                 let mut window = store.window(&keys, after, count, fifo).await;
+                let mut signed = None;
                 if let Ok(window) = &mut window {
                     make_ahead(
                         &prepared,
                         window.deliveries.iter_mut().map(|(made, _)| made),
                     );
+                    signed = quick.then(|| Signed::new(prepared, window, &clock));
                 }
-                Read::Window(window)
+                Read::Window(window, signed)
             }));
         }
+    }
+
+    /// Whether the lane went through its last window quickly, now that it asks for the next one.
+    fn is_quick(&mut self) -> bool {
+        let landed = self.next_flight - self.flights.len() as u64;
+        let last = self.window_asked.replace((self.now.at, landed));
+        last.is_some_and(|(asked, before)| {
+            let enough = 2 * (landed - before) >= self.window_count as u64;
+            enough && self.now.at < asked + SOON
+        })
     }
 
     /// Reads on another thread than that of the lanes, which have most to do: taking replies apart is work, too.
@@ -123,7 +161,7 @@ impl Lane {
     pub(super) fn read(&mut self, read: Read) {
         self.touched = true;
         match read {
-            Read::Window(Ok(window)) => self.window(window),
+            Read::Window(Ok(window), signed) => self.window(window, signed),
             Read::Retries(Ok(due)) => self.retries(due),
             Read::Head(id, looks, Ok(schedule)) => self.head(id, looks, schedule),
             Read::Head(id, _, Err(error)) => {
@@ -133,7 +171,7 @@ impl Lane {
                 self.cursor = self.cursor.min(id.previous());
                 self.more = true;
             }
-            Read::Window(Err(error)) => {
+            Read::Window(Err(error), _) => {
                 self.more = true;
                 self.failed(&error);
             }
@@ -151,7 +189,7 @@ impl Lane {
         }
     }
 
-    fn window(&mut self, window: Window) {
+    fn window(&mut self, window: Window, signed: Option<Signed>) {
         if let Some(last) = window.last {
             self.cursor = self.cursor.max(last);
         }
@@ -163,9 +201,14 @@ impl Lane {
                 (count + 1, bytes + delivery.size)
             });
         if let Some(average) = bytes.checked_div(count) {
-            self.window_count = (AIM_BYTES / average.max(1)).clamp(1, MOST_ENTRIES);
+            self.window_most = (AIM_BYTES / average.max(1)).clamp(1, MOST_ENTRIES);
+            self.window_count = self.window_count.min(self.window_most);
         }
+        // Not by what was prepared of the webhook before it changed.
+        let signed = signed.filter(|signed| Arc::ptr_eq(&signed.by, &self.prepared));
+        let mut signed = signed.map(|signed| signed.each).into_iter().flatten();
         for (delivery, due) in window.deliveries {
+            let signed = signed.next().flatten();
             if !self.in_memory.insert(delivery.id) {
                 continue;
             }
@@ -174,6 +217,7 @@ impl Lane {
                 tries: None,
                 attempts_before: delivery.attempts_before,
                 home: Home::Queue(delivery.id),
+                signed,
             };
             // Only a fifo lane is given what is scheduled: it waits for its head, wherever that is.
             self.ready
@@ -245,6 +289,7 @@ impl Lane {
                 tries: Some(tries),
                 attempts_before: delivery.attempts_before,
                 home: Home::Queue(delivery.id),
+                signed: None,
             };
             self.ready.push_back((held, 0));
         }

@@ -182,7 +182,7 @@ impl Lane {
         }
     }
 
-    fn launch(&mut self, held: Held, permit: OwnedSemaphorePermit, turn: Option<Turn>) {
+    fn launch(&mut self, mut held: Held, permit: OwnedSemaphorePermit, turn: Option<Turn>) {
         if !self.prepared.can_carry(&held.event) {
             drop(permit);
             self.bury(held, DeadReason::NotJson, None);
@@ -206,6 +206,7 @@ impl Lane {
             self.webhook_id.clone(),
             attempts + 1,
             self.now.ms,
+            held.signed.take().map(|signed| *signed),
         );
         let (http, metrics) = (self.http.clone(), dispatch.metrics.clone());
         let in_flight = InFlight::new(&dispatch.metrics.in_flight);

@@ -63,7 +63,7 @@ pub async fn capture_at(
         enclosed: None,
     };
     let prepared = Prepared::new(&webhook, &settings).expect("a webhook that can be called");
-    let request = prepared.request(&event, "w", 1, now_ms);
+    let request = prepared.request(&event, "w", 1, now_ms, None);
 
     let allowed = "127.0.0.0/8".parse().expect("a network");
     let rules = Arc::new(TargetRules::new(vec![allowed], false));
