@@ -28,6 +28,8 @@ const RETRIES: usize = 64;
 /// A lane that has delivered half of its last window in less than this is quick: its windows are made larger, and what it reads
 /// is signed ahead, for it soon starts that. (In another second it would have to be signed again.)
 const SOON: Duration = Duration::from_millis(250);
+/// So many are signed before others on the thread, who may be in a hurry, have their turn.
+const SIGNED_TOGETHER: usize = 32;
 /// The pause after a failed read.
 const READ_AGAIN: Duration = Duration::from_millis(200);
 /// An entry that cannot be read is looked at again after this: a daemon of the version that wrote it may come.
@@ -52,14 +54,18 @@ pub(super) struct Signed {
 }
 
 impl Signed {
-    fn new(by: Arc<Prepared>, window: &Window, clock: &Clock) -> Signed {
+    async fn new(by: Arc<Prepared>, window: &Window, clock: &Clock) -> Signed {
         let at_ms = clock.unix_ms();
-        let sign = |event| by.can_carry(event).then(|| Box::new(by.sign(event, at_ms)));
-        let each = window.deliveries.iter().map(|(made, _)| sign(&made.event));
-        Signed {
-            each: each.collect(),
-            by,
+        let mut each = Vec::with_capacity(window.deliveries.len());
+        for (delivery, _) in &window.deliveries {
+            let event = &delivery.event;
+            let signed = by.can_carry(event).then(|| by.sign(event, at_ms));
+            each.push(signed.map(Box::new));
+            if each.len() % SIGNED_TOGETHER == 0 {
+                tokio::task::yield_now().await;
+            }
         }
+        Signed { by, each }
     }
 }
 
@@ -128,7 +134,9 @@ impl Lane {
                         &prepared,
                         window.deliveries.iter_mut().map(|(made, _)| made),
                     );
-                    signed = quick.then(|| Signed::new(prepared, window, &clock));
+                    if quick {
+                        signed = Some(Signed::new(prepared, window, &clock).await);
+                    }
                 }
                 Read::Window(window, signed)
             }));
