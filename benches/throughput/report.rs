@@ -57,7 +57,14 @@ pub fn tell(options: &Options, all: &[Measured], before: Accepted) -> ExitCode {
             true => {
                 println!("Nothing was accepted yet to compare with (scripts/bench --accept).\n")
             }
-            false => println!("{}", accepted::table(&differences)),
+            false => {
+                if options.quick {
+                    println!(
+                        "What was accepted is of runs of full length: this compares it with less.\n"
+                    );
+                }
+                println!("{}", accepted::table(&differences));
+            }
         }
     }
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/bench");

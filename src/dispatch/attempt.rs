@@ -266,9 +266,10 @@ impl Prepared {
         webhook_id: &str,
         attempt: u32,
         at_ms: u64,
-        signed: Option<Signatures>,
+        signed: Option<Box<Signatures>>,
     ) -> Post {
-        let signatures = self.signatures(signed, event, at_ms);
+        let body = self.body(event);
+        let signatures = self.signatures(signed, event, &body, at_ms);
         // Room for all at once: a copy of the webhook's own would have to grow for each of the others.
         let mut headers = HeaderMap::with_capacity(self.headers.len() + OWN_HEADERS);
         for (name, value) in &self.headers {
@@ -297,7 +298,7 @@ impl Prepared {
         Post {
             to: self.to.clone(),
             headers,
-            body: self.body(event),
+            body,
             timeout: self.timeout,
         }
     }
@@ -313,7 +314,7 @@ fn insert<V>(headers: &mut HeaderMap, name: HeaderName, value: V)
 where
     HeaderValue: TryFrom<V>,
 {
-    // Ids, types and signatures are visible ASCII; what is stored by other hands and is not goes without the header.
+    // Ids and types are visible ASCII; what is stored by other hands and is not goes without the header.
     if let Ok(value) = HeaderValue::try_from(value) {
         headers.insert(name, value);
     }

@@ -8,6 +8,8 @@
 
 mod change;
 mod flight;
+mod held;
+mod pace;
 mod read;
 mod rest;
 mod start;
@@ -27,20 +29,19 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use self::flight::{Flight, Landed, Launched};
+use self::held::{Held, Home, Taken, Unstored, settle_source};
+use self::pace::Pace;
 use self::read::Read;
 use self::rest::Shown;
 use self::write::Write;
 use super::Dispatch;
-use super::attempt::{Prepared, Signatures};
-use super::budget::TakenPermit;
+use super::attempt::Prepared;
 use super::handle::{LaneHandle, Offer};
 use super::http_client::HttpClient;
 use super::limiter::Limiter;
 use super::turns::Turns;
-use crate::delivery::Tries;
-use crate::event::{EntryId, Event};
+use crate::event::EntryId;
 use crate::registry::Registered;
-use crate::source::ticket::Share;
 use crate::store::lane::LaneKeys;
 
 /// How long a taken delivery may wait for its start before it is stored: until it lingers, and a while from the first look
@@ -59,40 +60,6 @@ const RECHECK: Duration = Duration::from_millis(50);
 const STORE_AGAIN: Duration = Duration::from_millis(200);
 
 type Boxed<T> = Pin<Box<dyn Future<Output = T> + Send>>;
-
-/// A delivery in the lane's hands.
-pub(super) struct Held {
-    pub event: Arc<Event>,
-    pub tries: Option<Tries>,
-    /// Attempts before a replay: the attempt header counts on.
-    pub attempts_before: u32,
-    pub home: Home,
-    /// What the lane's `prepared` has signed of it ahead.
-    pub signed: Option<Box<Signatures>>,
-}
-
-/// Where a delivery's body is kept.
-pub(super) enum Home {
-    /// In the source entry: the share keeps it pending there.
-    Source { share: Share, permit: TakenPermit },
-    /// In this entry of the queue.
-    Queue(EntryId),
-}
-
-/// A taken delivery that is not in flight.
-struct Taken {
-    held: Held,
-    since: Instant,
-}
-
-/// A taken delivery that could not be stored: its home is still the source entry, and it may be attempted from there.
-struct Unstored {
-    held: Held,
-    /// When its next attempt is due (Unix ms; `None` = at once).
-    due_ms: Option<u64>,
-    /// Not to be stored before.
-    store_after: Instant,
-}
 
 /// What the lane goes by until it looks again. It asks many times what time it is.
 #[derive(Clone, Copy)]
@@ -175,11 +142,7 @@ pub(super) struct Lane {
     next_retry_ms: Option<u64>,
     /// How often schedules had to be looked at again: what was written or asked for before the last time may be stale.
     looks: u64,
-    /// Entries of a window; and the most of them, as large as they are.
-    window_count: usize,
-    window_most: usize,
-    /// When the last window was asked for, and how many flights had landed by then.
-    window_asked: Option<(Instant, u64)>,
+    pace: Pace,
     read_retries_next: bool,
     /// After a failed read, not again before.
     read_after: Instant,
@@ -245,9 +208,7 @@ impl Lane {
             touched: beginning.behind,
             next_retry_ms: beginning.behind.then_some(0),
             looks: 0,
-            window_count: read::LEAST_ENTRIES,
-            window_most: read::MOST_ENTRIES,
-            window_asked: None,
+            pace: Pace::new(),
             read_retries_next: true,
             read_after: now.at,
             hold_ms: 0,
@@ -406,13 +367,6 @@ impl Drop for Lane {
         }
         self.shown.set(&self.dispatch.metrics, None);
         self.dispatch.lane_dropped(&self.keys, &self.handle);
-    }
-}
-
-/// The delivery is over as far as its source is concerned.
-fn settle_source(home: Home) {
-    if let Home::Source { share, .. } = home {
-        share.settled();
     }
 }
 

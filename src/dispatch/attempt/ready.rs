@@ -22,7 +22,7 @@ pub struct Attempt {
     number: u32,
     started_ms: u64,
     /// What of it was signed ahead, and was not used for `post`.
-    signed: Option<Signatures>,
+    signed: Option<Box<Signatures>>,
     /// `None` where the URL may not be called, or the payload is long.
     post: Option<Post>,
 }
@@ -35,7 +35,7 @@ impl Attempt {
         webhook_id: Arc<str>,
         number: u32,
         started_ms: u64,
-        mut signed: Option<Signatures>,
+        mut signed: Option<Box<Signatures>>,
     ) -> Attempt {
         let is_made = prepared.forbidden.is_none() && event.payload.len() <= MADE_AHEAD;
         let post = is_made

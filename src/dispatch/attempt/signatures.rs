@@ -22,7 +22,11 @@ pub struct Signatures {
 impl Prepared {
     /// Signs the body that `event` has, as of `at_ms` (Unix ms).
     pub fn sign(&self, event: &Event, at_ms: u64) -> Signatures {
-        let (body, unix_s) = (self.body(event), at_ms / 1_000);
+        self.sign_body(event, &self.body(event), at_ms)
+    }
+
+    fn sign_body(&self, event: &Event, body: &[u8], at_ms: u64) -> Signatures {
+        let unix_s = at_ms / 1_000;
         let (is_rotated, keys) = self.keys_at(at_ms);
         // Signatures are visible ASCII.
         let header = |text: String| HeaderValue::try_from(text).ok();
@@ -30,26 +34,29 @@ impl Prepared {
         Signatures {
             unix_s,
             is_rotated,
-            own: header(keys.sign(self.scheme, unix_s, &body)),
-            previous: keys.sign_previous(self.scheme, &body).and_then(header),
+            own: header(keys.sign(self.scheme, unix_s, body)),
+            previous: keys.sign_previous(self.scheme, body).and_then(header),
             standard: standard
-                .then(|| keys.sign_standard(&event.id, unix_s, &body))
+                .then(|| keys.sign_standard(&event.id, unix_s, body))
                 .flatten()
                 .and_then(header),
         }
     }
 
-    /// Those that were `made` by these secrets for this event before, if they hold for `at_ms` (Unix ms) as well; or else
-    /// new ones.
+    /// Those that were `made` for this event and its `body` before, if they hold for `at_ms` (Unix ms) as well; or else new
+    /// ones.
     pub(super) fn signatures(
         &self,
-        made: Option<Signatures>,
+        made: Option<Box<Signatures>>,
         event: &Event,
+        body: &[u8],
         at_ms: u64,
     ) -> Signatures {
         let (is_rotated, _) = self.keys_at(at_ms);
-        made.filter(|made| made.unix_s == at_ms / 1_000 && made.is_rotated == is_rotated)
-            .unwrap_or_else(|| self.sign(event, at_ms))
+        match made {
+            Some(made) if made.unix_s == at_ms / 1_000 && made.is_rotated == is_rotated => *made,
+            _ => self.sign_body(event, body, at_ms),
+        }
     }
 
     /// What signs at `at_ms` (Unix ms), and whether that is what remains after a rotation.
@@ -123,7 +130,7 @@ mod tests {
         ) {
             let (prepared, event) = (rotating(scheme, ends_ms), event());
             let made = prepared.sign(&event, made_ms);
-            let used = prepared.signatures(Some(made), &event, at_ms);
+            let used = prepared.signatures(Some(Box::new(made)), &event, &prepared.body(&event), at_ms);
             prop_assert_eq!(headers(used), headers(prepared.sign(&event, at_ms)));
         }
     }
@@ -137,7 +144,9 @@ mod tests {
                 own: Some(ahead.clone()),
                 ..prepared.sign(&event, 4_100)
             };
-            prepared.signatures(Some(made), &event, at_ms).own
+            prepared
+                .signatures(Some(Box::new(made)), &event, &prepared.body(&event), at_ms)
+                .own
         };
         assert_eq!(own_at(4_999), Some(ahead.clone()));
         assert_ne!(own_at(5_000), Some(ahead));

@@ -16,18 +16,8 @@ use crate::store::StoreError;
 use crate::store::codec::QueuedDelivery;
 use crate::store::lane::{DueRetries, Window};
 
-/// The size of a lane's first window, before it is known how large its deliveries are, and of those of a slow lane, which would
-/// only have in memory what it read early.
-pub(super) const LEAST_ENTRIES: usize = 16;
-/// The most entries of a window, and the bytes that it aims at: those of a quick lane, which would wait for the next one
-/// if it had fewer (`scripts/bench backlog` tells).
-pub(super) const MOST_ENTRIES: usize = 300;
-const AIM_BYTES: usize = 384 * 1024;
 /// Most retries read at a time; fewer where deliveries are large.
 const RETRIES: usize = 64;
-/// A lane that has delivered half of its last window in less than this is quick: its windows are made larger, and what it reads
-/// is signed ahead, for it soon starts that. (In another second it would have to be signed again.)
-const SOON: Duration = Duration::from_millis(250);
 /// So many are signed before others on the thread, who may be in a hurry, have their turn.
 const SIGNED_TOGETHER: usize = 32;
 /// The pause after a failed read.
@@ -46,7 +36,7 @@ pub(super) enum Read {
     Head(EntryId, u64, Result<Option<(u64, Tries)>, StoreError>),
 }
 
-/// What was signed ahead.
+/// What was signed ahead, on the thread that reads: a lane's own has most to do.
 pub(super) struct Signed {
     by: Arc<Prepared>,
     /// For each of the window's deliveries.
@@ -61,7 +51,7 @@ impl Signed {
             let event = &delivery.event;
             let signed = by.can_carry(event).then(|| by.sign(event, at_ms));
             each.push(signed.map(Box::new));
-            if each.len() % SIGNED_TOGETHER == 0 {
+            if each.len().is_multiple_of(SIGNED_TOGETHER) {
                 tokio::task::yield_now().await;
             }
         }
@@ -92,7 +82,7 @@ impl Lane {
             return;
         }
         // Less than a window is little: the next one takes its time.
-        let little = if self.fifo { 1 } else { self.window_count };
+        let little = if self.fifo { 1 } else { self.pace.entries() };
         if self.ready.len() >= little {
             return;
         }
@@ -106,7 +96,7 @@ impl Lane {
             self.read_retries_next = false;
             // What is scheduled while the read is under way counts beside what it finds.
             self.next_retry_ms = None;
-            let (count, known) = (RETRIES.min(self.window_most), self.in_memory.clone());
+            let (count, known) = (RETRIES.min(self.pace.most()), self.in_memory.clone());
             self.reading = Some(self.apart(async move {
                 let mut due = store.due_retries(&keys, now_ms, count, &known).await;
                 if let Ok(due) = &mut due {
@@ -118,13 +108,10 @@ impl Lane {
             self.read_retries_next = true;
             // A wake-up while the read is under way raises it again.
             self.more = false;
-            let quick = self.is_quick();
-            self.window_count = match quick {
-                true => self.window_count * 2,
-                false => (self.window_count / 2).max(LEAST_ENTRIES),
-            };
-            self.window_count = self.window_count.min(self.window_most);
-            let (after, count, fifo) = (self.cursor, self.window_count, self.fifo);
+            let ended = self.next_flight - self.flights.len() as u64;
+            self.pace.look(self.now.at, ended);
+            let (count, quick) = (self.pace.entries(), self.pace.is_quick());
+            let (after, fifo) = (self.cursor, self.fifo);
             let clock = self.dispatch.clock.clone();
             self.reading = Some(self.apart(async move {
                 let mut window = store.window(&keys, after, count, fifo).await;
@@ -141,16 +128,6 @@ impl Lane {
                 Read::Window(window, signed)
             }));
         }
-    }
-
-    /// Whether the lane went through its last window quickly, now that it asks for the next one.
-    fn is_quick(&mut self) -> bool {
-        let landed = self.next_flight - self.flights.len() as u64;
-        let last = self.window_asked.replace((self.now.at, landed));
-        last.is_some_and(|(asked, before)| {
-            let enough = 2 * (landed - before) >= self.window_count as u64;
-            enough && self.now.at < asked + SOON
-        })
     }
 
     /// Reads on another thread than that of the lanes, which have most to do: taking replies apart is work, too.
@@ -202,16 +179,7 @@ impl Lane {
             self.cursor = self.cursor.max(last);
         }
         self.more |= !window.at_end;
-        let (count, bytes) = window
-            .deliveries
-            .iter()
-            .fold((0usize, 0usize), |(count, bytes), (delivery, _)| {
-                (count + 1, bytes + delivery.size)
-            });
-        if let Some(average) = bytes.checked_div(count) {
-            self.window_most = (AIM_BYTES / average.max(1)).clamp(1, MOST_ENTRIES);
-            self.window_count = self.window_count.min(self.window_most);
-        }
+        self.note_read(window.deliveries.iter().map(|(delivery, _)| delivery));
         // Not by what was prepared of the webhook before it changed.
         let signed = signed.filter(|signed| Arc::ptr_eq(&signed.by, &self.prepared));
         let mut signed = signed.map(|signed| signed.each).into_iter().flatten();
@@ -232,6 +200,13 @@ impl Lane {
                 .push_back((held, if due.is_some() { SCHEDULED } else { 0 }));
         }
         self.postpone(window.unreadable);
+    }
+
+    fn note_read<'a>(&mut self, read: impl Iterator<Item = &'a QueuedDelivery>) {
+        let sum =
+            |(entries, bytes), delivery: &QueuedDelivery| (entries + 1, bytes + delivery.size);
+        let (entries, bytes) = read.fold((0, 0), sum);
+        self.pace.note_read(entries, bytes);
     }
 
     /// Others may have made something due that the known schedules do not show: they are read again. What is on its way
@@ -286,6 +261,7 @@ impl Lane {
         if let Some(next_ms) = due.next_ms {
             self.retry_known(next_ms);
         }
+        self.note_read(due.deliveries.iter().map(|(delivery, _)| delivery));
         let mut found = false;
         for (delivery, tries) in due.deliveries {
             if !self.in_memory.insert(delivery.id) {

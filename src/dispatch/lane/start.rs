@@ -206,7 +206,7 @@ impl Lane {
             self.webhook_id.clone(),
             attempts + 1,
             self.now.ms,
-            held.signed.take().map(|signed| *signed),
+            held.signed.take(),
         );
         let (http, metrics) = (self.http.clone(), dispatch.metrics.clone());
         let in_flight = InFlight::new(&dispatch.metrics.in_flight);
