@@ -26,6 +26,10 @@ pub use ready::Attempt;
 pub use shown::shown_headers;
 pub use signatures::Signatures;
 
+/// Requests with longer payloads than this (bytes) are made and signed when they are sent, one after the other: all of a lane's at
+/// a time would be much memory, and the first would wait for the last signature.
+const MADE_AHEAD: usize = 16 * 1024;
+
 /// What of a webhook's requests never changes, made once for all its attempts.
 pub struct Prepared {
     to: Arc<Endpoint>,

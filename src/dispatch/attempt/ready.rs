@@ -2,14 +2,10 @@
 
 use std::sync::Arc;
 
-use super::{Attempted, Prepared, Signatures};
+use super::{Attempted, MADE_AHEAD, Prepared, Signatures};
 use crate::dispatch::http_client::{HttpClient, Post};
 use crate::event::Event;
 use crate::metrics::Metrics;
-
-/// Requests with longer payloads than this are made when they are sent, one after the other: all of a lane's at a time would
-/// be much memory, and the first would wait for the last signature.
-const MADE_AHEAD: usize = 16 * 1024;
 
 /// An attempt that is ready to be sent.
 ///

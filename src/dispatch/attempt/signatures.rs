@@ -2,7 +2,7 @@
 
 use http::HeaderValue;
 
-use super::Prepared;
+use super::{MADE_AHEAD, Prepared};
 use crate::event::Event;
 use crate::signature::SigningKeys;
 
@@ -20,8 +20,14 @@ pub struct Signatures {
 }
 
 impl Prepared {
-    /// Signs the body that `event` has, as of `at_ms` (Unix ms).
-    pub fn sign(&self, event: &Event, at_ms: u64) -> Signatures {
+    /// The signatures of a request for `event` that will be made soon, as of `at_ms` (Unix ms); `None` where that is none, or
+    /// the payload is long.
+    pub fn sign_ahead(&self, event: &Event, at_ms: u64) -> Option<Box<Signatures>> {
+        let is_made = self.can_carry(event) && event.payload.len() <= MADE_AHEAD;
+        is_made.then(|| Box::new(self.sign(event, at_ms)))
+    }
+
+    fn sign(&self, event: &Event, at_ms: u64) -> Signatures {
         self.sign_body(event, &self.body(event), at_ms)
     }
 

@@ -41,18 +41,27 @@ impl Pace {
         self.entries
     }
 
+    /// With how many ready the next window is to be asked for. A quick lane goes through much while that comes.
+    pub fn low_water(&self) -> usize {
+        match self.quick {
+            true => self.entries,
+            false => self.entries.div_ceil(2),
+        }
+    }
+
     /// How many entries may be read at a time, at any pace.
     pub fn most(&self) -> usize {
         self.most
     }
 
-    /// Whether what is read is started almost at once.
+    /// Whether what is read is mostly started within a moment.
     pub fn is_quick(&self) -> bool {
         self.quick
     }
 
-    /// Looks again how large windows are to be: it is `now`, and so many attempts have `ended` since the lane began.
-    pub fn look(&mut self, now: Instant, ended: u64) {
+    /// Looks again how large windows are to be: it is `now`, so many attempts have `ended` since the lane began, and it may be
+    /// `dry`, with nothing ready though it could start more.
+    pub fn look(&mut self, now: Instant, ended: u64, dry: bool) {
         let Some((since, before)) = self.since else {
             self.since = Some((now, ended));
             return;
@@ -69,9 +78,18 @@ impl Pace {
         };
         // By steps, for a single look may be wrong.
         let (half, double) = (self.entries / 2, self.entries * 2);
-        self.entries = within(LASTS).clamp(half.max(LEAST_ENTRIES), double.max(LEAST_ENTRIES));
-        self.entries = self.entries.min(self.most);
+        self.entries = match dry {
+            // Its pace was that of its reads.
+            true => double,
+            false => within(LASTS).clamp(half, double),
+        };
+        self.entries = self.entries.max(LEAST_ENTRIES).min(self.most);
         self.quick = within(QUICK) >= self.entries;
+    }
+
+    /// A window had nothing for the lane, and there are more: it is to find soon what has.
+    pub fn note_nothing(&mut self) {
+        self.entries = self.most;
     }
 
     /// So many entries were read, of so many bytes in all.
@@ -91,7 +109,7 @@ mod tests {
     fn after(looks: u64, ended: u64, took: Duration, bytes: usize) -> Pace {
         let (mut pace, begun) = (Pace::new(), Instant::now());
         for look in 0..looks {
-            pace.look(begun + took * look as u32, look * ended);
+            pace.look(begun + took * look as u32, look * ended, false);
             pace.note_read(1, bytes);
         }
         pace
@@ -109,15 +127,36 @@ mod tests {
     fn a_slow_lane_has_small_windows_again() {
         let mut pace = after(10, 50, MS, 1_000);
         for look in 1..10 {
-            pace.look(Instant::now() + look * 10_000 * MS, 500);
+            pace.look(Instant::now() + look * 10_000 * MS, 500, false);
         }
         assert_eq!((pace.entries(), pace.is_quick()), (LEAST_ENTRIES, false));
     }
 
     #[test]
     fn a_lane_whose_receiver_hangs_reads_no_more_than_at_first() {
-        let pace = after(100, 0, MS, 1_000);
+        let pace = after(100, 0, 100 * MS, 1_000);
         assert_eq!((pace.entries(), pace.is_quick()), (LEAST_ENTRIES, false));
+    }
+
+    #[test]
+    fn a_lane_that_waits_for_its_reads_is_given_larger_windows() {
+        let (mut pace, begun, mut ended) = (Pace::new(), Instant::now(), 0);
+        for look in 0..10 {
+            pace.look(begun + look * 1_000 * MS, ended, true);
+            pace.note_read(1, 1_000);
+            ended += pace.entries() as u64;
+        }
+        assert_eq!((pace.entries(), pace.is_quick()), (MOST_ENTRIES, false));
+    }
+
+    #[test]
+    fn what_has_nothing_for_the_lane_is_passed_quickly() {
+        let mut pace = after(10, 0, 1_000 * MS, 1_000);
+        pace.note_nothing();
+        assert_eq!(
+            (pace.entries(), pace.low_water()),
+            (MOST_ENTRIES, MOST_ENTRIES / 2)
+        );
     }
 
     #[test]
@@ -127,7 +166,7 @@ mod tests {
             let landed = begun + second * 1_000 * MS;
             // Asked for again and again until all that landed are replaced.
             for look in 0..5 {
-                pace.look(landed + look * MS, u64::from(second) * 1_000);
+                pace.look(landed + look * MS, u64::from(second) * 1_000, false);
                 pace.note_read(1, 1_000);
             }
         }

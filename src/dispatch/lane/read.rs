@@ -48,9 +48,7 @@ impl Signed {
         let at_ms = clock.unix_ms();
         let mut each = Vec::with_capacity(window.deliveries.len());
         for (delivery, _) in &window.deliveries {
-            let event = &delivery.event;
-            let signed = by.can_carry(event).then(|| by.sign(event, at_ms));
-            each.push(signed.map(Box::new));
+            each.push(by.sign_ahead(&delivery.event, at_ms));
             if each.len().is_multiple_of(SIGNED_TOGETHER) {
                 tokio::task::yield_now().await;
             }
@@ -81,9 +79,8 @@ impl Lane {
         if self.ask_for_head() {
             return;
         }
-        // Less than a window is little: the next one takes its time.
-        let little = if self.fifo { 1 } else { self.pace.entries() };
-        if self.ready.len() >= little {
+        let low = if self.fifo { 1 } else { self.pace.low_water() };
+        if self.ready.len() >= low {
             return;
         }
         let retries = !self.fifo && self.next_retry_ms.is_some_and(|due| due <= now_ms);
@@ -109,7 +106,8 @@ impl Lane {
             // A wake-up while the read is under way raises it again.
             self.more = false;
             let ended = self.next_flight - self.flights.len() as u64;
-            self.pace.look(self.now.at, ended);
+            let dry = self.ready.is_empty() && self.flights.len() < self.prepared.max_in_flight;
+            self.pace.look(self.now.at, ended, dry);
             let (count, quick) = (self.pace.entries(), self.pace.is_quick());
             let (after, fifo) = (self.cursor, self.fifo);
             let clock = self.dispatch.clock.clone();
@@ -179,7 +177,9 @@ impl Lane {
             self.cursor = self.cursor.max(last);
         }
         self.more |= !window.at_end;
-        self.note_read(window.deliveries.iter().map(|(delivery, _)| delivery));
+        let bytes = window.deliveries.iter().map(|(delivery, _)| delivery.size);
+        self.pace.note_read(window.deliveries.len(), bytes.sum());
+        let known = self.in_memory.len();
         // Not by what was prepared of the webhook before it changed.
         let signed = signed.filter(|signed| Arc::ptr_eq(&signed.by, &self.prepared));
         let mut signed = signed.map(|signed| signed.each).into_iter().flatten();
@@ -199,14 +199,10 @@ impl Lane {
             self.ready
                 .push_back((held, if due.is_some() { SCHEDULED } else { 0 }));
         }
+        if self.in_memory.len() == known && !window.at_end {
+            self.pace.note_nothing();
+        }
         self.postpone(window.unreadable);
-    }
-
-    fn note_read<'a>(&mut self, read: impl Iterator<Item = &'a QueuedDelivery>) {
-        let sum =
-            |(entries, bytes), delivery: &QueuedDelivery| (entries + 1, bytes + delivery.size);
-        let (entries, bytes) = read.fold((0, 0), sum);
-        self.pace.note_read(entries, bytes);
     }
 
     /// Others may have made something due that the known schedules do not show: they are read again. What is on its way
@@ -261,7 +257,6 @@ impl Lane {
         if let Some(next_ms) = due.next_ms {
             self.retry_known(next_ms);
         }
-        self.note_read(due.deliveries.iter().map(|(delivery, _)| delivery));
         let mut found = false;
         for (delivery, tries) in due.deliveries {
             if !self.in_memory.insert(delivery.id) {
