@@ -10,9 +10,9 @@ use crate::webhook::Webhook;
 
 /// Ids looked at per step of a listing. Not more, for what large replies took the allocator keeps: with 5,000,
 /// a daemon that had read 100,000 webhooks held on to 15 MB that nobody used (`scripts/bench idle`).
-const SCAN_COUNT: usize = 400;
+const SCAN_COUNT: usize = 200;
 /// Webhooks read at a time: those of a step, which may have a few more than it looks at.
-const CHUNK: usize = 500;
+const CHUNK: usize = 250;
 /// The cursor at which a scan begins, and ends.
 const START: &str = "0";
 
