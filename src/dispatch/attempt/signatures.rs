@@ -1,4 +1,4 @@
-//! The signatures of a request. They hold for a second, so that they may be made a little before the request is.
+//! The signatures of a request. They tell its second; within that they may be made ahead of it.
 
 use http::HeaderValue;
 
