@@ -240,6 +240,11 @@ impl Prepared {
         event.payload_is_json || self.body_mode == BodyMode::Payload
     }
 
+    /// Whether requests for the event may be made and signed before they are sent, if there are any.
+    fn can_make_ahead(&self, event: &Event) -> bool {
+        self.forbidden.is_none() && event.payload.len() <= MADE_AHEAD
+    }
+
     /// What the headers of a request that is made at `at_ms` (Unix ms) can be told from.
     pub fn shape_at(&self, at_ms: u64) -> ShapeText {
         let rotated = self.rotated.as_ref().is_some_and(|(end, _)| at_ms >= *end);

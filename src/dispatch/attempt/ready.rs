@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Attempted, MADE_AHEAD, Prepared, Signatures};
+use super::{Attempted, Prepared, Signatures};
 use crate::dispatch::http_client::{HttpClient, Post};
 use crate::event::Event;
 use crate::metrics::Metrics;
@@ -17,8 +17,6 @@ pub struct Attempt {
     webhook_id: Arc<str>,
     number: u32,
     started_ms: u64,
-    /// What of it was signed ahead, and was not used for `post`.
-    signed: Option<Box<Signatures>>,
     /// `None` where the URL may not be called, or the payload is long.
     post: Option<Post>,
 }
@@ -31,18 +29,17 @@ impl Attempt {
         webhook_id: Arc<str>,
         number: u32,
         started_ms: u64,
-        mut signed: Option<Box<Signatures>>,
+        signed: Option<Box<Signatures>>,
     ) -> Attempt {
-        let is_made = prepared.forbidden.is_none() && event.payload.len() <= MADE_AHEAD;
-        let post = is_made
-            .then(|| prepared.request(&event, &webhook_id, number, started_ms, signed.take()));
+        let is_made = prepared.can_make_ahead(&event);
+        let post =
+            is_made.then(|| prepared.request(&event, &webhook_id, number, started_ms, signed));
         Attempt {
             prepared,
             event,
             webhook_id,
             number,
             started_ms,
-            signed,
             post,
         }
     }
@@ -55,10 +52,8 @@ impl Attempt {
             metrics.attempt(forbidden.result.class(), forbidden.duration);
             return forbidden;
         }
-        let made =
-            |signed| prepared.request(&self.event, &self.webhook_id, number, started_ms, signed);
-        let (signed, again) = (self.signed, || made(None));
-        let post = self.post.unwrap_or_else(|| made(signed));
+        let again = || prepared.request(&self.event, &self.webhook_id, number, started_ms, None);
+        let post = self.post.unwrap_or_else(again);
         let posted = client.post_or_again(post, again).await;
         metrics.attempt(posted.result.class(), posted.duration);
         if posted.resent {

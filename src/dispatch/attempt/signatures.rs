@@ -2,7 +2,7 @@
 
 use http::HeaderValue;
 
-use super::{MADE_AHEAD, Prepared};
+use super::Prepared;
 use crate::event::Event;
 use crate::signature::SigningKeys;
 
@@ -23,7 +23,7 @@ impl Prepared {
     /// The signatures of a request for `event` that will be made soon, as of `at_ms` (Unix ms); `None` where that is none, or
     /// the payload is long.
     pub fn sign_ahead(&self, event: &Event, at_ms: u64) -> Option<Box<Signatures>> {
-        let is_made = self.can_carry(event) && event.payload.len() <= MADE_AHEAD;
+        let is_made = self.can_carry(event) && self.can_make_ahead(event);
         is_made.then(|| Box::new(self.sign(event, at_ms)))
     }
 
